@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 ROOT=$PWD
+export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 # so that ccache, where it is installed, serves other checkouts too
 
 LLAMA_COMMIT=7fe450e19305b828c199d602c23a8337aaa1f03b # ggml-org/llama.cpp v0.5.0
 LLAMA_TREE=fd570ef54b10ec5fecb739e7e04c8ce44a6f415a
