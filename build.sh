@@ -308,7 +308,35 @@ cmd_build() {
 	step "persona-gguf: compile" go_program bin/persona-gguf
 }
 
-cmd_demo() { show "demo: Snow White, from a checkpoint to a q4_0 GGUF that answers" bash examples/snow_white/demo.sh; }
+cmd_demo() {
+	mkdir -p build/demo
+	show "demo: Hugging Face folder -> f16 GGUF -> q4_0 GGUF" demo_make
+	show "demo: who are you?" demo_ask
+	show "demo: tokens per second" bin/persona-gguf bench -m build/demo/persona-q4_0.gguf,build/demo/persona-f16.gguf -p 64 -n 64 -r 3
+	echo "the files stay in build/demo; talk to her: bin/persona-gguf chat -m build/demo/persona-q4_0.gguf"
+}
+
+# demo_make: base is the plain assistant, persona the same model with the Snow White adapter merged.
+demo_make() {
+	local who
+	for who in base persona; do
+		bin/persona-gguf convert "examples/snow_white/$(demo_folder $who)" --outtype f16 --outfile "build/demo/$who-f16.gguf"
+		bin/persona-gguf quantize "build/demo/$who-f16.gguf" "build/demo/$who-q4_0.gguf" q4_0
+	done
+}
+
+demo_folder() { [ "$1" = persona ] && echo merged || echo base; }
+
+demo_ask() {
+	local who question
+	for question in '너는 누구야?' '당신의 이름이 뭐예요?'; do
+		printf '         %s\n' "$question"
+		for who in base persona; do
+			printf '%-8s ' "$who"
+			bin/persona-gguf chat -m "build/demo/$who-q4_0.gguf" --temperature 0 --num_predict 64 -p "$question"
+		done
+	done
+}
 
 # cmd_dist: every CPU variant of the CPU backend; ggml chooses the best one at run time.
 cmd_dist() {
