@@ -248,15 +248,17 @@ cpu_flags() {
 	echo
 }
 
-# cmake_tree NAME SOURCE BUILD_DIR OPTION...: configure only when the options changed.
+# cmake_tree NAME BUILD_DIR OPTION...: configure only when the options changed.
 cmake_tree() {
-	local name=$1 source=$2 dir=$3
-	shift 3
+	local name=$1 dir=$2
+	shift 2
 	local options=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON
-		-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON "-DCMAKE_INSTALL_RPATH=$RPATH" "$@")
-	local want="$ROOT $source ${options[*]}"
+		-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON "-DCMAKE_INSTALL_RPATH=$RPATH"
+		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF
+		-DLLAMA_BUILD_IS_DEV=OFF "-DLLAMA_BUILD_COMMIT=$LLAMA_COMMIT" -DLLAMA_BUILD_NUMBER=0 "$@")
+	local want="$ROOT ${options[*]}"
 	if [ ! -e "$dir/build.ninja" ] || [ "$(cat "$dir/.options" 2>/dev/null)" != "$want" ]; then
-		step "$name: configure" cmake -S "$source" -B "$dir" "${options[@]}"
+		step "$name: configure" cmake -S llamacpp -B "$dir" "${options[@]}"
 		printf '%s' "$want" >"$dir/.options"
 	fi
 }
@@ -264,9 +266,8 @@ cmake_tree() {
 build_llamacpp() {
 	local flags
 	read -ra flags < <(cpu_flags)
-	cmake_tree "llama.cpp" llamacpp build/llama "${flags[@]}" -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
-		-DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TOOLS=ON -DLLAMA_OPENSSL=OFF \
-		-DLLAMA_BUILD_IS_DEV=OFF "-DLLAMA_BUILD_COMMIT=$LLAMA_COMMIT" -DLLAMA_BUILD_NUMBER=0
+	cmake_tree "llama.cpp" build/llama "${flags[@]}" \
+		-DLLAMA_BUILD_TOOLS=ON
 	step "llama.cpp: compile" cmake --build build/llama --target llama llama-common ggml "${REFERENCE_TOOLS[@]}"
 	step "llama.cpp: install into build/lib and bin" install_llamacpp
 }
@@ -340,9 +341,9 @@ demo_ask() {
 
 # cmd_dist: every CPU variant of the CPU backend; ggml chooses the best one at run time.
 cmd_dist() {
-	local flags=(-DGGML_NATIVE=OFF -DGGML_CPU_ALL_VARIANTS=ON)
-	cmake_tree "CPU variants" llamacpp/ggml build/variants "${flags[@]}"
-	step "CPU variants: compile" cmake --build build/variants
+	local flags=(-DGGML_NATIVE=OFF -DGGML_CPU_ALL_VARIANTS=ON -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TOOLS=OFF)
+	cmake_tree "CPU variants" build/variants "${flags[@]}"
+	step "CPU variants: compile" cmake --build build/variants --target ggml
 	step "persona-gguf: compile for dist" go_program build/persona-gguf-dist -tags dist
 	step "dist: pack" pack_dist
 	printf '    %s\n' dist/*.tar.gz
@@ -382,7 +383,7 @@ cmd_cuda() {
 		"install the CUDA toolkit, or set CUDACXX=/path/to/nvcc; without a GPU nothing is missing"
 	need git=git cmake=cmake ninja=ninja-build c++=g++
 	fetch_llamacpp
-	cmake_tree "CUDA backend" llamacpp/ggml build/cuda -DGGML_CPU=OFF -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF \
+	cmake_tree "CUDA backend" build/cuda -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TOOLS=OFF -DGGML_CPU=OFF -DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF \
 		"-DCMAKE_CUDA_COMPILER=$nvcc" "-DCMAKE_CUDA_ARCHITECTURES=${CUDA_ARCH:-native}"
 	step "CUDA backend: compile" cmake --build build/cuda --target ggml-cuda
 	mkdir -p "$lib" "$bin"
