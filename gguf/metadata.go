@@ -16,7 +16,8 @@ type KV struct {
 
 // Metadata is the ordered list of keys of a GGUF file. The zero value is an
 // empty list. Values are shared, not copied: treat slices in it as read-only.
-// It may be read from many goroutines at once, but not while it is changed.
+// It may be read from many goroutines at once, but not while it is changed. Do
+// not copy a Metadata: use Clone.
 type Metadata struct {
 	kvs   []KV
 	index map[string]int

@@ -3,6 +3,7 @@ package gguf
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 
@@ -63,11 +64,8 @@ func newFile(osFile *os.File) (*File, error) {
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("got %s, want a regular file", st.Mode().Type())
 	}
-	h, err := parse(osFile, st.Size())
+	h, err := parseFile(osFile, st.Size())
 	if err != nil {
-		return nil, err
-	}
-	if err := h.checkFileSize(st.Size()); err != nil {
 		return nil, err
 	}
 	f := &File{
@@ -80,6 +78,15 @@ func newFile(osFile *os.File) (*File, error) {
 	return f, nil
 }
 
+// parseFile reads the header of a file of size bytes and checks everything.
+func parseFile(r io.ReaderAt, size int64) (*header, error) {
+	h, err := parse(r, size)
+	if err != nil {
+		return nil, err
+	}
+	return h, h.checkFileSize(size)
+}
+
 // checkFileSize checks that the data fills the file. The padding after the
 // last tensor may be missing: llama.cpp's loader does not read it.
 func (h *header) checkFileSize(size int64) error {
@@ -90,7 +97,7 @@ func (h *header) checkFileSize(size int64) error {
 			}
 		}
 	}
-	if most := max(h.dataEnd, pad(h.dataEnd, h.alignment)); size > most {
+	if most := pad(h.dataEnd, h.alignment); size > most {
 		return fmt.Errorf("trailing bytes: got a file of %d bytes, want %d", size, most)
 	}
 	return nil
