@@ -102,6 +102,7 @@ func (p *parser) entry(key string) error {
 	if fields != 3 {
 		return fmt.Errorf("got %d fields, want dtype, shape and data_offsets", fields)
 	}
+	p.tensors = append(p.tensors, t)
 	return t.check()
 }
 
