@@ -18,7 +18,7 @@ import (
 type callback struct {
 	progress func(float32) bool
 	abort    func() bool
-	line     func(level int, text string)
+	line     func(level int, text string) bool
 	panicked atomic.Pointer[any]
 }
 
@@ -73,8 +73,8 @@ func nlGoAbort(h C.uintptr_t) (stop C.int32_t) {
 }
 
 //export nlGoQuantizeLog
-func nlGoQuantizeLog(h C.uintptr_t, level C.int32_t, text *C.char) {
+func nlGoQuantizeLog(h C.uintptr_t, level C.int32_t, text *C.char) (goOn C.int32_t) {
 	c := callbackOf(h)
-	defer c.protect()
-	c.line(int(level), C.GoString(text))
+	defer c.protect() // a panic leaves goOn 0
+	return toC(c.line(int(level), C.GoString(text)))
 }

@@ -28,7 +28,7 @@ extern "C" {
 void    nlGoLog(int32_t level, char * text);
 int32_t nlGoLoadProgress(float progress, uintptr_t handle);
 int32_t nlGoAbort(uintptr_t handle);
-void    nlGoQuantizeLog(uintptr_t handle, int32_t level, char * text);
+int32_t nlGoQuantizeLog(uintptr_t handle, int32_t level, char * text);
 }
 
 namespace {
@@ -74,8 +74,11 @@ void on_log(ggml_log_level level, const char * text, void *) {
             keep_line(current->log, level, text);
         } catch (...) { // no memory for a log line: the call goes on without it
         }
-        if (current->line_handle != 0) {
-            nlGoQuantizeLog(current->line_handle, level, const_cast<char *>(text));
+        // Only the line that llama-quant.cpp logs before each tensor may cancel:
+        // the exception passes that file's code alone, and is caught there.
+        if (current->line_handle != 0 && text[0] == '[' &&
+            nlGoQuantizeLog(current->line_handle, level, const_cast<char *>(text)) == 0) {
+            throw std::runtime_error("cancelled");
         }
     }
     if (forward_log.load(std::memory_order_relaxed)) {
