@@ -76,7 +76,7 @@ type PredictOptions struct {
 	// Temperature divides the logits; 0 or less takes the likeliest token
 	// always.
 	Temperature float32
-	// Penalty divides the logits of tokens seen lately; 1 is off.
+	// Penalty divides the logits of tokens seen lately; 0 and 1 are off.
 	Penalty float32
 	// NDraft is how many tokens the draft model proposes at a time; 0 or less
 	// takes 16.

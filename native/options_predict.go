@@ -54,7 +54,7 @@ func SetTemperature(temp float32) PredictOption {
 	return func(p *PredictOptions) { p.Temperature = temp }
 }
 
-// SetPenalty sets the repetition penalty; 1 is off.
+// SetPenalty sets the repetition penalty; 0 and 1 are off.
 func SetPenalty(penalty float32) PredictOption {
 	return func(p *PredictOptions) { p.Penalty = penalty }
 }
