@@ -19,9 +19,28 @@ import (
 // reference's find_hparam.
 type config struct {
 	*object         // merged view, what the reference calls hparams
+	dir     string  // the model folder as the caller gave it
 	path    string  // of config.json, for error texts
 	raw     *object // config.json as it stands
 	hfArch  string  // architectures[0], for example Qwen3ForCausalLM
+	class   bool    // class defaults were filled in (AutoConfig would load it)
+	readme  string  // README.md, empty when there is none
+}
+
+// modelType returns config.json's model_type.
+func (c *config) modelType() string {
+	s, _ := c.raw.string("model_type")
+	return s
+}
+
+// nameOrPath returns what the reference sees as _name_or_path: AutoConfig puts
+// the folder's path there, the raw file may hold anything.
+func (c *config) nameOrPath() string {
+	if c.class {
+		return c.dir
+	}
+	s, _ := c.raw.string("_name_or_path")
+	return s
 }
 
 // find returns the value of the first key that is present.
