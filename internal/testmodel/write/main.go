@@ -7,10 +7,12 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/persona-gguf/persona-gguf/internal/testmodel"
 )
@@ -24,6 +26,8 @@ func main() {
 
 func run() error {
 	name := flag.String("spec", "", "write only the tiny model of this `name`")
+	shape := flag.String("shape", "", "write a Qwen3 of this `size`: tiny, 0.6b, 1.7b, 4b or 8b")
+	vocab := flag.String("vocab", "llamacpp/models/ggml-vocab-qwen2.gguf", "vocabulary `file` for -shape")
 	list := flag.Bool("list", false, "print the tiny models")
 	flag.Parse()
 	if *list {
@@ -36,6 +40,19 @@ func run() error {
 		return fmt.Errorf("arguments: got %d, want 1: the folder to write", flag.NArg())
 	}
 	dir := flag.Arg(0)
+	if *shape != "" {
+		s, err := testmodel.FindShape(*shape)
+		if err != nil {
+			return err
+		}
+		start := time.Now()
+		if err := testmodel.Qwen3(context.Background(), dir, *vocab, s); err != nil {
+			return err
+		}
+		seconds := time.Since(start).Seconds()
+		fmt.Printf("%s: %d bytes of weights in %.1f s, %.0f MB/s\n", dir, s.Bytes(), seconds, float64(s.Bytes())/1e6/seconds)
+		return nil
+	}
 	if *name != "" {
 		s, err := testmodel.Find(*name)
 		if err != nil {
