@@ -45,7 +45,7 @@ func parseIndex(text []byte) (*weightMap, error) {
 		return nil, errors.New("got bytes that are not UTF-8, want UTF-8")
 	}
 	w := &weightMap{}
-	r := newJSONReader(string(text))
+	r := newJSONReader(text)
 	err := r.object(func(key string) error {
 		if key != "weight_map" {
 			return r.skip()

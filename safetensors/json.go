@@ -1,12 +1,12 @@
 package safetensors
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 )
 
 // jsonReader reads JSON token by token: it keeps the order of keys and sees
@@ -15,8 +15,8 @@ type jsonReader struct {
 	dec *json.Decoder
 }
 
-func newJSONReader(s string) *jsonReader {
-	dec := json.NewDecoder(strings.NewReader(s))
+func newJSONReader(text []byte) *jsonReader {
+	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()
 	return &jsonReader{dec}
 }
@@ -134,7 +134,7 @@ func describe(t json.Token) string {
 	case string:
 		return fmt.Sprintf("the string %.80q", t)
 	case json.Delim:
-		return fmt.Sprintf("%q", rune(t))
+		return fmt.Sprintf("%q", t.String())
 	case json.Number:
 		return "the number " + t.String()
 	case nil:

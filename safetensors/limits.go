@@ -8,6 +8,8 @@ const (
 	MaxIndexLen = 100_000_000
 	// MaxDims is the largest number of dimensions of a tensor.
 	MaxDims = 64
+	// MaxTensors is the largest number of tensors in a file.
+	MaxTensors = 1 << 20
 	// MaxShards is the largest number of files of a model.
 	MaxShards = 10_000
 )

@@ -30,34 +30,34 @@ func parse(r io.ReaderAt, size int64) (metadata map[string]string, tensors []*Te
 }
 
 // readHeader reads the text of the header.
-func readHeader(r io.ReaderAt, size int64) (string, error) {
+func readHeader(r io.ReaderAt, size int64) ([]byte, error) {
 	if size < 8 {
-		return "", fmt.Errorf("truncated: got a file of %d bytes, want at least 8", size)
+		return nil, fmt.Errorf("truncated: got a file of %d bytes, want at least 8", size)
 	}
 	var length [8]byte
 	if err := readFull(r, length[:], 0); err != nil {
-		return "", fmt.Errorf("header length: %w", err)
+		return nil, fmt.Errorf("header length: %w", err)
 	}
 	n := binary.LittleEndian.Uint64(length[:])
 	if n > MaxHeaderLen {
-		return "", fmt.Errorf("header length: got %d bytes, want at most %d", n, MaxHeaderLen)
+		return nil, fmt.Errorf("header length: got %d bytes, want at most %d", n, MaxHeaderLen)
 	}
 	if left := size - 8; int64(n) > left {
-		return "", fmt.Errorf("header length: got %d bytes, want at most the %d that are left", n, left)
+		return nil, fmt.Errorf("header length: got %d bytes, want at most the %d that are left", n, left)
 	}
 	text := make([]byte, n)
 	if err := readFull(r, text, 8); err != nil {
-		return "", fmt.Errorf("header: %w", err)
+		return nil, fmt.Errorf("header: %w", err)
 	}
 	switch {
 	case n == 0:
-		return "", errors.New("header: got 0 bytes, want a JSON object")
+		return nil, errors.New("header: got 0 bytes, want a JSON object")
 	case text[0] != '{':
-		return "", fmt.Errorf("header: got %q as its first byte, want '{'", text[0])
+		return nil, fmt.Errorf("header: got %q as its first byte, want \"{\"", text[:1])
 	case !utf8.Valid(text):
-		return "", errors.New("header: got bytes that are not UTF-8, want UTF-8")
+		return nil, errors.New("header: got bytes that are not UTF-8, want UTF-8")
 	}
-	return string(text), nil
+	return text, nil
 }
 
 // parser collects the entries of a header.
@@ -101,6 +101,9 @@ func (p *parser) entry(key string) error {
 	}
 	if fields != 3 {
 		return fmt.Errorf("got %d fields, want dtype, shape and data_offsets", fields)
+	}
+	if len(p.tensors) == MaxTensors {
+		return fmt.Errorf("got more than %d tensors, want at most that many", MaxTensors)
 	}
 	p.tensors = append(p.tensors, t)
 	return t.check()
