@@ -1,6 +1,6 @@
 // Package llama is llama.cpp for Go: the whole exported API of
 // github.com/go-skynet/go-llama.cpp (llama.go, options.go) on a current
-// llama.cpp, and under it the typed calls it is made of: [Model], [Context],
+// llama.cpp, and under it the typed calls it is made of: [Model], [ModelContext],
 // [Sampler], [ChatTemplate], [Adapter], whole-file quantization and the row
 // encoders of every ggml tensor type.
 //
@@ -12,10 +12,10 @@
 //
 //   - Close may be called twice, and from any goroutine; the second call does
 //     nothing. Every other call on a closed value returns [ErrClosed].
-//   - What is made from a Model (Context, Sampler, Adapter, ChatTemplate) keeps
+//   - What is made from a Model (ModelContext, Sampler, Adapter, ChatTemplate) keeps
 //     the C model alive. Model.Close therefore may come first: the weights go
 //     when the last of them is closed.
-//   - A Model may be used by many goroutines at once. A Context, a Sampler and
+//   - A Model may be used by many goroutines at once. A ModelContext, a Sampler and
 //     a ChatTemplate work for one at a time and make the others wait.
 //   - A slice documented as a view points into C memory and is valid until the
 //     next call that its documentation names. Everything else is a copy.

@@ -76,9 +76,9 @@ func DefaultContextParams() ContextParams {
 	}
 }
 
-// Context is a model's memory of some sequences, and the work space to go on
+// ModelContext is a model's memory of some sequences, and the work space to go on
 // with them. One call at a time runs; others wait.
-type Context struct {
+type ModelContext struct {
 	mu     sync.Mutex
 	model  *Model
 	ptr    *C.nl_context // nil after Close
@@ -100,7 +100,7 @@ type Context struct {
 
 // NewContext makes a context. A cache that is larger than the memory which is
 // free is refused before it is allocated.
-func (m *Model) NewContext(p ContextParams) (*Context, error) {
+func (m *Model) NewContext(p ContextParams) (*ModelContext, error) {
 	ptr, err := m.use()
 	if err != nil {
 		return nil, fmt.Errorf("new context: %w", err)
@@ -120,7 +120,7 @@ func (m *Model) NewContext(p ContextParams) (*Context, error) {
 		return nil, err
 	}
 	done = true // the context holds the model from here on
-	c := &Context{model: m, ptr: (*C.nl_context)(r.p)}
+	c := &ModelContext{model: m, ptr: (*C.nl_context)(r.p)}
 	c.nCtx, c.nBatch = int(C.llama_n_ctx(c.ptr.ctx)), int(C.llama_n_batch(c.ptr.ctx))
 	c.nUBatch, c.nSeqMax = int(C.llama_n_ubatch(c.ptr.ctx)), int(C.llama_n_seq_max(c.ptr.ctx))
 	c.hasMemory = C.llama_get_memory(c.ptr.ctx) != nil
@@ -131,7 +131,7 @@ func (m *Model) NewContext(p ContextParams) (*Context, error) {
 }
 
 // Close frees the context. It waits for a call that is running.
-func (c *Context) Close() error {
+func (c *ModelContext) Close() error {
 	if c == nil {
 		return nil
 	}
@@ -155,7 +155,7 @@ func (c *Context) Close() error {
 }
 
 // use locks the context for one call; the caller must unlock c.mu.
-func (c *Context) use(op string) error {
+func (c *ModelContext) use(op string) error {
 	if c == nil {
 		return fmt.Errorf("%s: context: %w", op, ErrClosed)
 	}
@@ -172,7 +172,7 @@ func (c *Context) use(op string) error {
 }
 
 // useMemory is use for calls on the memory, which an encoder-only model has not.
-func (c *Context) useMemory(op string) error {
+func (c *ModelContext) useMemory(op string) error {
 	if err := c.use(op); err != nil {
 		return err
 	}
@@ -184,28 +184,28 @@ func (c *Context) useMemory(op string) error {
 }
 
 // check turns a result into an error and notes a broken context.
-func (c *Context) check(r C.nl_result, op string) error {
+func (c *ModelContext) check(r C.nl_result, op string) error {
 	c.broken = c.broken || bool(r.broken)
 	return check(r, op, "")
 }
 
 // Model returns the model the context was made from.
-func (c *Context) Model() *Model { return c.model }
+func (c *ModelContext) Model() *Model { return c.model }
 
 // NCtx returns the positions in memory (llama.cpp rounds the asked number up).
-func (c *Context) NCtx() int { return c.nCtx }
+func (c *ModelContext) NCtx() int { return c.nCtx }
 
 // NBatch returns the tokens of one C call.
-func (c *Context) NBatch() int { return c.nBatch }
+func (c *ModelContext) NBatch() int { return c.nBatch }
 
 // NUBatch returns the tokens computed at once.
-func (c *Context) NUBatch() int { return c.nUBatch }
+func (c *ModelContext) NUBatch() int { return c.nUBatch }
 
 // NSeqMax returns the number of sequences; ids are 0 to NSeqMax-1.
-func (c *Context) NSeqMax() int { return c.nSeqMax }
+func (c *ModelContext) NSeqMax() int { return c.nSeqMax }
 
 // Pooling returns how embeddings are pooled.
-func (c *Context) Pooling() Pooling { return c.pooling }
+func (c *ModelContext) Pooling() Pooling { return c.pooling }
 
 func (m *Model) contextParams(p ContextParams) (C.struct_llama_context_params, error) {
 	cp := C.llama_context_default_params()
@@ -306,7 +306,7 @@ var cacheTypes = map[TensorType]bool{
 }
 
 // SetThreads sets the threads for one token and for many at once.
-func (c *Context) SetThreads(one, batch int) error {
+func (c *ModelContext) SetThreads(one, batch int) error {
 	if one < 1 || batch < 1 || max(one, batch) > C.GGML_MAX_N_THREADS {
 		return fmt.Errorf("set threads: got %d and %d, want 1 to %d", one, batch, C.GGML_MAX_N_THREADS)
 	}
@@ -326,7 +326,7 @@ type Perf struct {
 }
 
 // Perf returns llama.cpp's own times.
-func (c *Context) Perf() (Perf, error) {
+func (c *ModelContext) Perf() (Perf, error) {
 	if err := c.use("perf"); err != nil {
 		return Perf{}, err
 	}
@@ -339,7 +339,7 @@ func (c *Context) Perf() (Perf, error) {
 }
 
 // ResetPerf sets the times to zero.
-func (c *Context) ResetPerf() error {
+func (c *ModelContext) ResetPerf() error {
 	if err := c.use("reset perf"); err != nil {
 		return err
 	}
@@ -349,7 +349,7 @@ func (c *Context) ResetPerf() error {
 }
 
 // Synchronize waits until everything asked for is computed.
-func (c *Context) Synchronize() error {
+func (c *ModelContext) Synchronize() error {
 	if err := c.use("synchronize"); err != nil {
 		return err
 	}
@@ -358,7 +358,7 @@ func (c *Context) Synchronize() error {
 }
 
 // SetCausal switches between causal attention and attention to all tokens of the batch.
-func (c *Context) SetCausal(on bool) error {
+func (c *ModelContext) SetCausal(on bool) error {
 	if err := c.use("set causal"); err != nil {
 		return err
 	}
@@ -369,7 +369,7 @@ func (c *Context) SetCausal(on bool) error {
 }
 
 // SetEmbeddings switches the output of embeddings on or off.
-func (c *Context) SetEmbeddings(on bool) error {
+func (c *ModelContext) SetEmbeddings(on bool) error {
 	if err := c.use("set embeddings"); err != nil {
 		return err
 	}
@@ -381,7 +381,7 @@ func (c *Context) SetEmbeddings(on bool) error {
 
 // SetAbort has f asked about once a millisecond while tokens are decoded on the
 // CPU; true ends the call with ErrAborted. nil takes it away. f must not use the context.
-func (c *Context) SetAbort(f func() bool) error {
+func (c *ModelContext) SetAbort(f func() bool) error {
 	if err := c.use("set abort"); err != nil {
 		return err
 	}
@@ -390,7 +390,7 @@ func (c *Context) SetAbort(f func() bool) error {
 	return nil
 }
 
-func (c *Context) setAbort(f func() bool) {
+func (c *ModelContext) setAbort(f func() bool) {
 	old := c.handle
 	c.abort, c.handle = nil, 0
 	if f != nil {
@@ -412,7 +412,7 @@ type AdapterScale struct {
 }
 
 // SetAdapters applies these LoRA adapters and no others; none takes all away.
-func (c *Context) SetAdapters(as []AdapterScale) error {
+func (c *ModelContext) SetAdapters(as []AdapterScale) error {
 	if err := c.use("set adapters"); err != nil {
 		return err
 	}

@@ -35,13 +35,13 @@ const (
 // a batch was split and a later part fails, the parts before it stay in memory.
 // LogitsOf can be asked for in the last part only, since each C call drops those
 // of the one before.
-func (c *Context) Decode(batch []BatchToken) error {
+func (c *ModelContext) Decode(batch []BatchToken) error {
 	return c.DecodeContext(context.Background(), batch)
 }
 
 // DecodeContext is Decode that ends early, with ctx.Err, when ctx is done. On the
 // CPU that is at once, on a GPU before the next part.
-func (c *Context) DecodeContext(ctx context.Context, batch []BatchToken) error {
+func (c *ModelContext) DecodeContext(ctx context.Context, batch []BatchToken) error {
 	if err := c.use("decode"); err != nil {
 		return err
 	}
@@ -57,12 +57,12 @@ func (c *Context) DecodeContext(ctx context.Context, batch []BatchToken) error {
 }
 
 // DecodeTokens computes tokens of one sequence at positions pos, pos+1, …
-func (c *Context) DecodeTokens(tokens []Token, seq, pos int32, out LogitsOf) error {
+func (c *ModelContext) DecodeTokens(tokens []Token, seq, pos int32, out LogitsOf) error {
 	return c.DecodeTokensContext(context.Background(), tokens, seq, pos, out)
 }
 
 // DecodeTokensContext is DecodeTokens that ends early when ctx is done.
-func (c *Context) DecodeTokensContext(ctx context.Context, tokens []Token, seq, pos int32, out LogitsOf) error {
+func (c *ModelContext) DecodeTokensContext(ctx context.Context, tokens []Token, seq, pos int32, out LogitsOf) error {
 	if err := c.use("decode"); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (c *Context) DecodeTokensContext(ctx context.Context, tokens []Token, seq, 
 }
 
 // parts runs step over n tokens, at most n_batch at a time.
-func (c *Context) parts(ctx context.Context, n int, step func(i, n int) C.nl_result) error {
+func (c *ModelContext) parts(ctx context.Context, n int, step func(i, n int) C.nl_result) error {
 	c.first = 0
 	if ctx.Done() != nil {
 		p := c.ptr
@@ -116,7 +116,7 @@ func (c *Context) parts(ctx context.Context, n int, step func(i, n int) C.nl_res
 }
 
 // decodeError gives the return codes of llama_decode their names (llama.h).
-func (c *Context) decodeError(ctx context.Context, r C.nl_result, i, n int) error {
+func (c *ModelContext) decodeError(ctx context.Context, r C.nl_result, i, n int) error {
 	if err := c.check(r, "decode"); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (c *Context) decodeError(ctx context.Context, r C.nl_result, i, n int) erro
 }
 
 // checkSize is what Decode and DecodeTokens check alike.
-func (c *Context) checkSize(n int) error {
+func (c *ModelContext) checkSize(n int) error {
 	if n == 0 {
 		return fmt.Errorf("no tokens")
 	}
@@ -146,7 +146,7 @@ func (c *Context) checkSize(n int) error {
 	return nil
 }
 
-func (c *Context) checkTokens(tokens []Token, seq, pos int32, out LogitsOf) error {
+func (c *ModelContext) checkTokens(tokens []Token, seq, pos int32, out LogitsOf) error {
 	n := len(tokens)
 	if err := c.checkSize(n); err != nil {
 		return err
@@ -175,7 +175,7 @@ func (c *Context) checkTokens(tokens []Token, seq, pos int32, out LogitsOf) erro
 	return nil
 }
 
-func (c *Context) checkBatch(batch []BatchToken) error {
+func (c *ModelContext) checkBatch(batch []BatchToken) error {
 	if err := c.checkSize(len(batch)); err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (c *Context) checkBatch(batch []BatchToken) error {
 }
 
 // fill writes a part into the C batch.
-func (c *Context) fill(part []BatchToken) {
+func (c *ModelContext) fill(part []BatchToken) {
 	b := &c.ptr.batch
 	n := len(part)
 	token := unsafe.Slice((*int32)(b.token), n)
@@ -224,7 +224,7 @@ func (c *Context) fill(part []BatchToken) {
 
 // row translates the index of a token of the last decode into the C batch's;
 // negative indices count outputs from the end, as in llama.cpp.
-func (c *Context) row(what string, i int) (C.int32_t, error) {
+func (c *ModelContext) row(what string, i int) (C.int32_t, error) {
 	if i < 0 {
 		n := 0
 		for j := len(c.outputs) - 1; j >= 0; j-- {
@@ -250,7 +250,7 @@ func (c *Context) row(what string, i int) (C.int32_t, error) {
 // Logits returns the n_vocab logits of token i of the last decode, or of its
 // i-th last output if i is negative. The slice is a view: it is valid until the
 // next call that decodes, loads a state, or closes the context.
-func (c *Context) Logits(i int) ([]float32, error) {
+func (c *ModelContext) Logits(i int) ([]float32, error) {
 	if err := c.use("logits"); err != nil {
 		return nil, err
 	}
@@ -268,7 +268,7 @@ func (c *Context) Logits(i int) ([]float32, error) {
 
 // Embeddings returns the embedding of token i of the last decode (n_embd
 // values), like Logits a view. The context must have Embeddings on.
-func (c *Context) Embeddings(i int) ([]float32, error) {
+func (c *ModelContext) Embeddings(i int) ([]float32, error) {
 	if err := c.use("embeddings"); err != nil {
 		return nil, err
 	}
@@ -292,7 +292,7 @@ func (c *Context) Embeddings(i int) ([]float32, error) {
 
 // SeqEmbeddings returns the pooled embedding of a sequence of the last decode, a
 // view like Logits.
-func (c *Context) SeqEmbeddings(seq int32) ([]float32, error) {
+func (c *ModelContext) SeqEmbeddings(seq int32) ([]float32, error) {
 	if err := c.use("sequence embeddings"); err != nil {
 		return nil, err
 	}

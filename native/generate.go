@@ -43,7 +43,7 @@ type GenerateResult struct {
 // remembered by the sampler's penalties, and decoded tokens stay in memory: the
 // sequence then holds the prompt and all sampled tokens but the last. When ctx is
 // done, the result so far is returned with its error.
-func (c *Context) Generate(ctx context.Context, tokens []Token, s *Sampler, o GenerateOptions) (GenerateResult, error) {
+func (c *ModelContext) Generate(ctx context.Context, tokens []Token, s *Sampler, o GenerateOptions) (GenerateResult, error) {
 	start := time.Now()
 	res := GenerateResult{PromptTokens: len(tokens)}
 	if err := c.DecodeTokensContext(ctx, tokens, o.Seq, o.Pos, LogitsLast); err != nil {
@@ -66,7 +66,7 @@ func (c *Context) Generate(ctx context.Context, tokens []Token, s *Sampler, o Ge
 	return res, nil
 }
 
-func (c *Context) generate(ctx context.Context, start time.Time, pos int, s *Sampler, o GenerateOptions, out *pieces, res *GenerateResult) error {
+func (c *ModelContext) generate(ctx context.Context, start time.Time, pos int, s *Sampler, o GenerateOptions, out *pieces, res *GenerateResult) error {
 	next := make([]Token, 1)
 	for {
 		t, err := s.Sample(c, -1)

@@ -52,7 +52,7 @@ func (g *guidance) start(tokens []Token, po PredictOptions, n int) error {
 
 // sample chooses the next token from the last logits of c, steered if there is
 // guidance.
-func (g *guidance) sample(s *Sampler, c *Context) (Token, error) {
+func (g *guidance) sample(s *Sampler, c *ModelContext) (Token, error) {
 	if g == nil {
 		return s.Sample(c, -1)
 	}

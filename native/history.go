@@ -9,7 +9,7 @@ import (
 // history is a context of one sequence together with the tokens that its memory
 // holds at the positions 0, 1, 2, ….
 type history struct {
-	c      *Context
+	c      *ModelContext
 	tokens []Token
 	// keep is how many first tokens stay when the oldest are dropped.
 	keep int

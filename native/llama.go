@@ -78,7 +78,7 @@ func (l *LLama) Free() {
 }
 
 // close frees what New made; c may be nil. Close of these values never fails.
-func (l *LLama) close(c *Context) {
+func (l *LLama) close(c *ModelContext) {
 	if c != nil {
 		_ = c.Close()
 	}
@@ -89,7 +89,7 @@ func (l *LLama) close(c *Context) {
 }
 
 // newContext makes a context with the options that New was called with.
-func (l *LLama) newContext() (*Context, error) {
+func (l *LLama) newContext() (*ModelContext, error) {
 	c, err := l.model.NewContext(l.params)
 	if err != nil || l.adapter == nil {
 		return c, err
@@ -156,7 +156,7 @@ func (l *LLama) freed() bool {
 
 // setThreads sets the number of CPU threads of c as a call asks for, never more
 // than there are CPUs: more than that only wait for each other.
-func setThreads(c *Context, n int) error {
+func setThreads(c *ModelContext, n int) error {
 	if n <= 0 {
 		return nil
 	}

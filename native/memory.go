@@ -18,7 +18,7 @@ import (
 
 // The sequences in a context's memory, and its state on disk.
 
-func (c *Context) checkSeq(op string, seq int32) error {
+func (c *ModelContext) checkSeq(op string, seq int32) error {
 	if seq < 0 || int(seq) >= c.nSeqMax {
 		return fmt.Errorf("%s: sequence out of range: got %d, want 0 to %d", op, seq, c.nSeqMax-1)
 	}
@@ -26,7 +26,7 @@ func (c *Context) checkSeq(op string, seq int32) error {
 }
 
 // MemoryClear forgets all sequences; data also zeroes the buffers.
-func (c *Context) MemoryClear(data bool) error {
+func (c *ModelContext) MemoryClear(data bool) error {
 	if err := c.useMemory("memory clear"); err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (c *Context) MemoryClear(data bool) error {
 // SeqRemove removes positions p0 to p1-1 of a sequence; a negative p0 means from
 // the start, a negative p1 to the end, a negative seq every sequence. It is false
 // when the memory cannot forget a part of a sequence (recurrent models).
-func (c *Context) SeqRemove(seq, p0, p1 int32) (bool, error) {
+func (c *ModelContext) SeqRemove(seq, p0, p1 int32) (bool, error) {
 	if err := c.useMemory("seq remove"); err != nil {
 		return false, err
 	}
@@ -51,7 +51,7 @@ func (c *Context) SeqRemove(seq, p0, p1 int32) (bool, error) {
 
 // SeqCopy makes positions p0 to p1-1 of src also belong to dst. Unless the cache
 // is unified only whole sequences can be copied.
-func (c *Context) SeqCopy(src, dst, p0, p1 int32) error {
+func (c *ModelContext) SeqCopy(src, dst, p0, p1 int32) error {
 	if err := c.useMemory("seq copy"); err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (c *Context) SeqCopy(src, dst, p0, p1 int32) error {
 }
 
 // SeqKeep removes every sequence but this one.
-func (c *Context) SeqKeep(seq int32) error {
+func (c *ModelContext) SeqKeep(seq int32) error {
 	if err := c.useMemory("seq keep"); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (c *Context) SeqKeep(seq int32) error {
 
 // SeqAdd adds delta to positions p0 to p1-1 of a sequence (see SeqRemove for
 // negative bounds). The memory must be able to shift: CanShift.
-func (c *Context) SeqAdd(seq, p0, p1, delta int32) error {
+func (c *ModelContext) SeqAdd(seq, p0, p1, delta int32) error {
 	if err := c.useMemory("seq add"); err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (c *Context) SeqAdd(seq, p0, p1, delta int32) error {
 }
 
 // SeqDiv divides positions p0 to p1-1 of a sequence by d (self-extend).
-func (c *Context) SeqDiv(seq, p0, p1 int32, d int) error {
+func (c *ModelContext) SeqDiv(seq, p0, p1 int32, d int) error {
 	if d < 1 || d > math.MaxInt32 {
 		return fmt.Errorf("seq div: divisor: got %d, want 1 or more", d)
 	}
@@ -119,7 +119,7 @@ func (c *Context) SeqDiv(seq, p0, p1 int32, d int) error {
 }
 
 // SeqPosMin returns the smallest position of a sequence, -1 if it is empty.
-func (c *Context) SeqPosMin(seq int32) (int32, error) {
+func (c *ModelContext) SeqPosMin(seq int32) (int32, error) {
 	if err := c.useMemory("seq pos min"); err != nil {
 		return -1, err
 	}
@@ -131,7 +131,7 @@ func (c *Context) SeqPosMin(seq int32) (int32, error) {
 }
 
 // SeqPosMax returns the largest position of a sequence, -1 if it is empty.
-func (c *Context) SeqPosMax(seq int32) (int32, error) {
+func (c *ModelContext) SeqPosMax(seq int32) (int32, error) {
 	if err := c.useMemory("seq pos max"); err != nil {
 		return -1, err
 	}
@@ -143,7 +143,7 @@ func (c *Context) SeqPosMax(seq int32) (int32, error) {
 }
 
 // CanShift tells whether positions can be changed with SeqAdd.
-func (c *Context) CanShift() bool {
+func (c *ModelContext) CanShift() bool {
 	if c.useMemory("can shift") != nil {
 		return false
 	}
@@ -152,7 +152,7 @@ func (c *Context) CanShift() bool {
 }
 
 // StateSize returns the bytes that State would return now.
-func (c *Context) StateSize() (int64, error) {
+func (c *ModelContext) StateSize() (int64, error) {
 	if err := c.use("state size"); err != nil {
 		return 0, err
 	}
@@ -162,7 +162,7 @@ func (c *Context) StateSize() (int64, error) {
 }
 
 // State returns the sequences in memory as bytes (no logits, no sampler).
-func (c *Context) State() ([]byte, error) {
+func (c *ModelContext) State() ([]byte, error) {
 	if err := c.use("state"); err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (c *Context) State() ([]byte, error) {
 
 // SetState replaces the sequences in memory with what State returned. After an
 // error the memory is empty.
-func (c *Context) SetState(state []byte) error {
+func (c *ModelContext) SetState(state []byte) error {
 	if len(state) == 0 {
 		return fmt.Errorf("set state: it is empty")
 	}
@@ -194,7 +194,7 @@ func (c *Context) SetState(state []byte) error {
 }
 
 // afterLoad empties the memory when a state could not be read.
-func (c *Context) afterLoad(r C.nl_result, op string) error {
+func (c *ModelContext) afterLoad(r C.nl_result, op string) error {
 	err := c.check(r, op)
 	if err != nil && !c.broken && c.hasMemory {
 		_ = c.check(C.nl_memory_clear(c.ptr, true), op)
@@ -204,7 +204,7 @@ func (c *Context) afterLoad(r C.nl_result, op string) error {
 
 // SaveState writes the sequences in memory and the tokens they stand for to a
 // file, in llama.cpp's session format. The file appears complete or not at all.
-func (c *Context) SaveState(path string, tokens []Token) error {
+func (c *ModelContext) SaveState(path string, tokens []Token) error {
 	if err := c.use("save state"); err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (c *Context) SaveState(path string, tokens []Token) error {
 
 // LoadState replaces the sequences in memory with those of a file written by
 // SaveState and returns its tokens. After an error the memory is empty.
-func (c *Context) LoadState(path string) ([]Token, error) {
+func (c *ModelContext) LoadState(path string) ([]Token, error) {
 	if err := c.use("load state"); err != nil {
 		return nil, err
 	}
@@ -258,7 +258,7 @@ func (c *Context) LoadState(path string) ([]Token, error) {
 }
 
 // SeqState returns one sequence as bytes.
-func (c *Context) SeqState(seq int32) ([]byte, error) {
+func (c *ModelContext) SeqState(seq int32) ([]byte, error) {
 	if err := c.useMemory("sequence state"); err != nil {
 		return nil, err
 	}
@@ -279,7 +279,7 @@ func (c *Context) SeqState(seq int32) ([]byte, error) {
 }
 
 // SetSeqState makes sequence seq what SeqState returned, of any sequence.
-func (c *Context) SetSeqState(seq int32, state []byte) error {
+func (c *ModelContext) SetSeqState(seq int32, state []byte) error {
 	if len(state) == 0 {
 		return fmt.Errorf("set sequence state: it is empty")
 	}

@@ -124,7 +124,7 @@ func (l *LLama) promptTokens(text string, held []Token) ([]Token, error) {
 }
 
 // checkPrompt leaves room for at least 4 tokens of an answer.
-func checkPrompt(prompt []Token, c *Context) error {
+func checkPrompt(prompt []Token, c *ModelContext) error {
 	if limit := c.NCtx() - 4; len(prompt) > limit {
 		return fmt.Errorf("prompt too long: got %d tokens, want at most %d, the context less 4", len(prompt), limit)
 	}

@@ -226,8 +226,8 @@ func (s *Sampler) check(r C.nl_result, op string) error {
 }
 
 // Sample chooses a token by the logits of token i of c's last decode (see
-// Context.Logits). It does not remember it: call Accept with the token that is used.
-func (s *Sampler) Sample(c *Context, i int) (Token, error) {
+// ModelContext.Logits). It does not remember it: call Accept with the token that is used.
+func (s *Sampler) Sample(c *ModelContext, i int) (Token, error) {
 	if err := s.use("sample"); err != nil {
 		return -1, err
 	}

@@ -109,8 +109,8 @@ func sameVocabulary(a, b *Model) error {
 type draft struct {
 	l      *LLama
 	target *history
-	memory *history // the draft model's
-	own    *Context // made for this run, because l drafts for itself; or nil
+	memory *history      // the draft model's
+	own    *ModelContext // made for this run, because l drafts for itself; or nil
 	// grammar has seen the answer so far and chooses the likeliest token that
 	// the grammar allows; nil without a grammar.
 	grammar *Sampler
