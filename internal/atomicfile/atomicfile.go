@@ -198,7 +198,7 @@ func (f *File) Abort() error {
 	return nil
 }
 
-// wrap names the file in an error, except where the caller would not expect another error.
+// wrap names the file in an error.
 func (f *File) wrap(op string, err error) error {
 	if err == nil {
 		return nil
