@@ -1,0 +1,208 @@
+package quant
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+
+	"github.com/persona-gguf/persona-gguf/gguf"
+	"github.com/persona-gguf/persona-gguf/internal/atomicfile"
+	"github.com/persona-gguf/persona-gguf/internal/pipe"
+)
+
+// Result tells what Write did.
+type Result struct {
+	Paths       []string // the files written
+	Bytes       int64    // their size
+	InputBytes  int64    // bytes of the tensors read
+	Tensors     int
+	Quantized   int // tensors whose type changed
+	Duration    time.Duration
+	TensorBytes int64
+}
+
+// outFile is what Write needs of an output file: *atomicfile.File.
+type outFile interface {
+	Write(p []byte) (int, error)
+	Preallocate(size int64) error
+	Commit() error
+	Abort() error
+}
+
+func createAtomic(path string) (outFile, error) { return atomicfile.Create(path) }
+
+// Write encodes and writes every tensor. When it fails or ctx is cancelled, no
+// output file is left and files that were there before are as they were.
+func (p *Plan) Write(ctx context.Context) (*Result, error) {
+	begin := time.Now()
+	if err := p.write(ctx); err != nil {
+		return nil, fmt.Errorf("quantize %s: %w", p.In, err)
+	}
+	r := &Result{Bytes: p.Size, InputBytes: p.SourceBytes, TensorBytes: p.TensorBytes, Tensors: len(p.Tensors), Duration: time.Since(begin)}
+	for _, f := range p.Files {
+		r.Paths = append(r.Paths, f.Path)
+	}
+	for _, t := range p.Tensors {
+		if t.Type != t.SourceType {
+			r.Quantized++
+		}
+	}
+	return r, nil
+}
+
+func (p *Plan) write(ctx context.Context) (err error) {
+	switch {
+	case p.model == nil:
+		return errors.New("plan is closed")
+	case p.o.DryRun:
+		return cmp.Or(p.blocked, errors.New("plan is a dry run"))
+	case uint64(p.Size) > p.FreeDisk:
+		return fmt.Errorf("output %s: got %d bytes free, want %d", p.Files[0].Path, p.FreeDisk, p.Size)
+	}
+	var open []outFile
+	defer func() {
+		for _, f := range open {
+			err = errors.Join(err, f.Abort()) // nothing after Commit
+		}
+	}()
+	var done int64
+	for i := range p.Files {
+		f, err := p.create(p.Files[i].Path)
+		if err != nil {
+			return err
+		}
+		open = append(open, f)
+		if err := p.writeFile(ctx, f, &p.Files[i], &done); err != nil {
+			return err
+		}
+	}
+	for i, f := range open {
+		if err := f.Commit(); err != nil {
+			for _, committed := range p.Files[:i] {
+				err = errors.Join(err, os.Remove(committed.Path))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// pieceBytes is how much of a tensor is read at once, unless a row is longer.
+const pieceBytes = 1 << 20
+
+// piece is a part of a tensor: bytes to be copied, or rows to be encoded.
+type piece struct {
+	tensor     *PlannedTensor
+	off, size  int64 // in the source tensor
+	outSize    int64
+	importance []float32
+}
+
+// cut divides the tensors into pieces. Rows of different experts are in
+// different pieces, because each expert has importances of its own.
+func cut(tensors []PlannedTensor) []piece {
+	var pieces []piece
+	for i := range tensors {
+		t := &tensors[i]
+		if t.Type == t.SourceType {
+			step := max(1, pieceBytes/t.SourceType.TypeSize()) * t.SourceType.TypeSize()
+			for off := int64(0); off < t.SourceBytes; off += step {
+				size := min(step, t.SourceBytes-off)
+				pieces = append(pieces, piece{tensor: t, off: off, size: size, outSize: size})
+			}
+			continue
+		}
+		pieces = append(pieces, cutRows(t)...)
+	}
+	return pieces
+}
+
+func cutRows(t *PlannedTensor) []piece {
+	rowIn := rowBytes(t.SourceType, t.NE[0])
+	rowOut := rowBytes(t.Type, t.NE[0])
+	rows, experts := t.NE[1], int64(1)
+	if len(t.NE) > 2 {
+		experts = t.NE[2]
+	}
+	if t.imatrix == nil { // one group of rows
+		rows, experts = rows*experts, 1
+	}
+	step := max(1, pieceBytes/rowIn)
+	var pieces []piece
+	for e := range experts {
+		var importance []float32
+		if t.imatrix != nil {
+			importance = t.imatrix[e*t.NE[0] : (e+1)*t.NE[0]]
+		}
+		for row := int64(0); row < rows; row += step {
+			n := min(step, rows-row)
+			pieces = append(pieces, piece{t, (e*rows + row) * rowIn, n * rowIn, n * rowOut, importance})
+		}
+	}
+	return pieces
+}
+
+// rowBytes is RowSize for rows that were checked.
+func rowBytes(t gguf.Type, n int64) int64 { return n / t.BlockSize() * t.TypeSize() }
+
+// writeFile writes one file through w; done counts the bytes read so far.
+func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *int64) error {
+	if err := w.Preallocate(f.Size); err != nil {
+		return err
+	}
+	out, err := f.layout.NewWriter(w)
+	if err != nil {
+		return err
+	}
+	pieces := cut(f.tensors)
+	var buffers pipe.Buffers
+	o := pipe.Options{Workers: p.o.Threads, Budget: cmp.Or(p.o.Budget, DefaultBudget)}
+	cost := func(i int) int64 { return pieces[i].size + pieces[i].outSize }
+	work := func(_ context.Context, i int) ([]byte, error) { return p.encode(&pieces[i], &buffers) }
+	emit := func(i int, data []byte) error {
+		if err := out.WriteTensor(pieces[i].tensor.Name, data); err != nil {
+			return err
+		}
+		buffers.Put(data)
+		*done += pieces[i].size
+		if p.o.Progress != nil {
+			p.o.Progress(*done, p.SourceBytes)
+		}
+		return nil
+	}
+	if err := pipe.Ordered(ctx, o, len(pieces), cost, work, emit); err != nil {
+		return err
+	}
+	return out.Finish()
+}
+
+// encode reads one piece and gives its bytes in the output. Input and output
+// are checked for numbers that are none, as the reference does.
+func (p *Plan) encode(c *piece, buffers *pipe.Buffers) ([]byte, error) {
+	t := c.tensor
+	src := buffers.Get(int(c.size))
+	if err := p.model.ReadTensorAt(t.SourceName, src, c.off); err != nil {
+		return nil, err
+	}
+	if err := llama.ValidateRows(src, uint32(t.SourceType)); err != nil {
+		return nil, fmt.Errorf("tensor %s: invalid data at byte %d: %w", t.SourceName, c.off, err)
+	}
+	if t.Type == t.SourceType {
+		return src, nil
+	}
+	dst := buffers.Get(int(c.outSize))
+	err := llama.EncodeRows(dst, uint32(t.Type), src, uint32(t.SourceType), t.NE[0], c.importance)
+	buffers.Put(src)
+	if err == nil {
+		err = llama.ValidateRows(dst, uint32(t.Type))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tensor %s: to %s: %w", t.Name, t.Type, err)
+	}
+	return dst, nil
+}
