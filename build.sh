@@ -334,7 +334,7 @@ demo_ask() {
 		printf '         %s\n' "$question"
 		for who in base persona; do
 			printf '%-8s ' "$who"
-			bin/persona-gguf chat -m "build/demo/$who-q4_0.gguf" --temperature 0 --num_predict 64 -p "$question"
+			bin/persona-gguf chat -m "build/demo/$who-q4_0.gguf" --temperature 0 --repeat_penalty 1 --num_predict 64 -p "$question"
 		done
 	done
 }
