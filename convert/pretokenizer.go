@@ -51,14 +51,11 @@ func preNames() []string {
 //	bytes               ByteLevel without
 //	digits, digits+     Digits one by one, or in runs
 //	TYPE …              anything else, with what distinguishes it
-//
-// Unicode normal forms leave no stage: llama.cpp knows none of them.
 func preStages(tokenizer *object) []string {
 	var stages []string
 	flatten(tokenizer.object("normalizer"), "normalizers", func(o *object) {
-		switch typ, _ := o.string("type"); typ {
-		case "NFC", "NFKC", "NFD", "NFKD", "Lowercase", "StripAccents":
-		default:
+		typ, _ := o.string("type")
+		if !slices.Contains(writtenNormalizers, typ) && (typ != "BertNormalizer" || boolean(o, "handle_chinese_chars", true)) {
 			stages = append(stages, "normalizer "+typ)
 		}
 	})
@@ -66,6 +63,20 @@ func preStages(tokenizer *object) []string {
 		stages = append(stages, preStage(o))
 	})
 	return stages
+}
+
+// writtenNormalizers leave no stage: llama.cpp knows no Unicode normal forms,
+// and the other two become keys of their own.
+var writtenNormalizers = []string{"NFC", "NFKC", "NFD", "NFKD", "Lowercase", "StripAccents"}
+
+// boolean reads a flag of a stage that has a default.
+func boolean(o *object, key string, absent bool) bool {
+	v, ok := o.get(key)
+	if !ok {
+		return absent
+	}
+	b, _ := v.(bool)
+	return b
 }
 
 // flatten calls f for a stage, or in order for the stages of a Sequence.
@@ -87,27 +98,20 @@ func flatten(o *object, key string, f func(*object)) {
 
 func preStage(o *object) string {
 	typ, _ := o.string("type")
-	flag := func(key string, absent bool) bool {
-		if v, ok := o.get(key); ok {
-			b, _ := v.(bool)
-			return b
-		}
-		return absent
-	}
 	switch typ {
 	case "Split":
-		return splitStage(o, flag("invert", false))
+		return splitStage(o, boolean(o, "invert", false))
 	case "ByteLevel":
 		stage := "bytes"
-		if flag("use_regex", true) {
+		if boolean(o, "use_regex", true) {
 			stage = "gpt2"
 		}
-		if flag("add_prefix_space", true) {
+		if boolean(o, "add_prefix_space", true) {
 			stage += " with a space in front"
 		}
 		return stage
 	case "Digits":
-		if flag("individual_digits", false) {
+		if boolean(o, "individual_digits", false) {
 			return "digits"
 		}
 		return "digits+"

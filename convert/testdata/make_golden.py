@@ -16,7 +16,8 @@ Run from the repository's root, on a POSIX system:
 
 It writes internal/testmodel's folders to a temporary place with `go run`,
 converts each with llamacpp/convert_hf_to_gguf.py to every output type, and
-describes the result in convert/testdata/MODEL.TYPE.golden:
+describes the result in convert/testdata/MODEL.TYPE.golden. Models that are there
+for their odd tokenizers are converted to f16 only, into vocabulary/. A file:
 
     file <sha256> <size in bytes>
     name <the file name that the reference chose>
@@ -29,8 +30,8 @@ their length and the SHA-256 of their elements as the file stores them.
 
 The converter knows a BPE pre-tokenizer by the digest of a token list, which no
 tiny vocabulary has, so get_vocab_base_pre is replaced by one that returns the
-name that the model should get. With --vocab a Qwen3 folder with the real Qwen2
-vocabulary is converted as well, without that replacement.
+name that the model should get. A Qwen3 folder with the real Qwen2 vocabulary is
+converted without that replacement, into vocabulary/qwen2-vocabulary.f16.golden.
 """
 
 import argparse
@@ -151,8 +152,7 @@ def convert(folder, pre, outtype):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", help="make only the goldens of this model")
-    parser.add_argument("--vocab", action="store_true", help="also convert a folder with the real Qwen2 vocabulary")
+    parser.add_argument("--only", help="make only the goldens of this model, or of the kind model or vocabulary")
     args = parser.parse_args()
 
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
@@ -172,23 +172,24 @@ def main():
         models = subprocess.run([program, "-list"], check=True, capture_output=True, text=True).stdout
         jobs = []
         for line in models.splitlines():
-            name, _, pre = line.split()
-            if args.only in (None, name):
+            kind, name, pre = line.split()
+            if args.only in (None, kind, name):
                 subprocess.run([program, "-spec", name, Path(tmp) / name], check=True)
-                jobs.append((name, pre))
-        if args.vocab:
+                jobs.append((name, pre, TYPES, HERE) if kind == "model" else (name, pre, ["f16"], HERE / kind))
+        if args.only in (None, "vocabulary", "qwen2-vocabulary"):
             subprocess.run([program, "-shape", "tiny", Path(tmp) / "qwen2-vocabulary"], cwd=ROOT, check=True)
-            jobs.append(("qwen2-vocabulary", "-"))
+            jobs.append(("qwen2-vocabulary", "-", ["f16"], HERE / "vocabulary"))
         failed = 0
-        for name, pre in jobs:
-            for outtype in TYPES:
+        for name, pre, types, where in jobs:
+            where.mkdir(exist_ok=True)
+            for outtype in types:
                 try:
                     out = convert(Path(tmp) / name, pre, outtype)
                 except RuntimeError as err:
                     print(err, file=sys.stderr)
                     failed += 1
                     break  # the other types would fail alike
-                (HERE / f"{name}.{outtype}.golden").write_text(describe(out, type_of), encoding="utf-8")
+                (where / f"{name}.{outtype}.golden").write_text(describe(out, type_of), encoding="utf-8")
                 out.unlink()
             print(name, flush=True)
         if failed:

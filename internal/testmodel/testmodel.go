@@ -28,9 +28,9 @@ type Spec struct {
 	extremes bool              // F32 denormals and magnitudes beyond F16 among the weights
 }
 
-// Find returns the spec with the given name.
+// Find returns the spec with the given name, of Specs or VocabSpecs.
 func Find(name string) (Spec, error) {
-	for _, s := range Specs() {
+	for _, s := range append(Specs(), VocabSpecs()...) {
 		if s.Name == name {
 			return s, nil
 		}

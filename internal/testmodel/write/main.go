@@ -2,7 +2,7 @@
 //
 //	go run ./internal/testmodel/write DIR            every tiny model, each in DIR/NAME
 //	go run ./internal/testmodel/write -spec NAME DIR one tiny model, in DIR
-//	go run ./internal/testmodel/write -list          names, architectures and pre-tokenizers
+//	go run ./internal/testmodel/write -list          kinds, names and pre-tokenizers
 //	go run ./internal/testmodel/write -shape 4b DIR  a checkpoint of Qwen3-4B's real shape, about 8 GB
 package main
 
@@ -32,7 +32,10 @@ func run() error {
 	flag.Parse()
 	if *list {
 		for _, s := range testmodel.Specs() {
-			fmt.Println(s.Name, s.HFArch, s.Pre)
+			fmt.Println("model", s.Name, s.Pre)
+		}
+		for _, s := range testmodel.VocabSpecs() {
+			fmt.Println("vocabulary", s.Name, s.Pre)
 		}
 		return nil
 	}
