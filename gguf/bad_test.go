@@ -2,6 +2,7 @@ package gguf
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"math"
 	"os"
@@ -121,6 +122,9 @@ func TestBadFiles(t *testing.T) {
 			}
 			if want := "open gguf " + path + ": " + bad.want; err.Error() != want {
 				t.Errorf("got error\n%s\nwant\n%s", err, want)
+			}
+			if got, want := errors.Is(err, ErrMagic), strings.HasPrefix(bad.want, "magic: "); got != want {
+				t.Errorf("is ErrMagic: got %v, want %v", got, want)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package gguf
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -10,6 +11,9 @@ const (
 	minKVBytes     = 8 + 1 + 4 + 1         // key of one byte, value type, value of one byte
 	minTensorBytes = 8 + 1 + 4 + 8 + 4 + 8 // name of one byte, one dimension, type, offset
 )
+
+// ErrMagic is wrapped in the error of [Open] for a file that is no GGUF file at all.
+var ErrMagic = errors.New("magic")
 
 // header is everything before the data.
 type header struct {
@@ -49,10 +53,10 @@ func parse(r io.ReaderAt, size int64) (*header, error) {
 func (h *header) readCounts(c *cursor) (nTensors, nKVs int64, err error) {
 	p, err := c.next(4)
 	if err != nil {
-		return 0, 0, fmt.Errorf("magic: %w", err)
+		return 0, 0, fmt.Errorf("%w: %w", ErrMagic, err)
 	}
 	if string(p) != magic {
-		return 0, 0, fmt.Errorf("magic: got %q, want %q", p, magic)
+		return 0, 0, fmt.Errorf("%w: got %q, want %q", ErrMagic, p, magic)
 	}
 	if h.version, err = c.uint32(); err != nil {
 		return 0, 0, fmt.Errorf("version: %w", err)

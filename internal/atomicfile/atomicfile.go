@@ -15,6 +15,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // File is a file being written. Write, WriteAt, Seek and Truncate are those of
@@ -115,7 +117,8 @@ func (f *File) Truncate(size int64) error { return f.wrap("truncate", f.f.Trunca
 
 // Preallocate reserves room for size bytes without changing the size of the
 // file, so that a full disk shows before the work and not after it. On a file system
-// that cannot do that it checks the free space instead.
+// that cannot do that it checks the free space instead. The error wraps
+// syscall.ENOSPC, as that of a Write does, if there is not enough.
 func (f *File) Preallocate(size int64) error {
 	if size <= 0 {
 		return nil
@@ -137,7 +140,7 @@ func (f *File) checkFree(size int64) error {
 		return err
 	}
 	if uint64(size) > free {
-		return fmt.Errorf("got %d bytes free, want %d", free, size)
+		return fmt.Errorf("%w: got %d bytes free, want %d", unix.ENOSPC, free, size)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -296,6 +297,9 @@ func TestPreallocateTooMuch(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "reserve room for "+f.Name()+": ") {
 			t.Errorf("got error %v, want one", err)
 		}
+	}
+	if err := f.checkFree(1 << 60); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got error %v, want %v in it", err, syscall.ENOSPC)
 	}
 	if err := f.checkFree(1); err != nil {
 		t.Errorf("one byte: got error %v, want none", err)
