@@ -1,0 +1,79 @@
+package layout
+
+const (
+	modulePath = "github.com/persona-gguf/persona-gguf"
+	nativePath = "github.com/go-skynet/go-llama.cpp" // the folder native, a module of its own
+
+	llamaCommit = "7fe450e19305b828c199d602c23a8337aaa1f03b" // llama.cpp v0.5.0
+	llamaTree   = "fd570ef54b10ec5fecb739e7e04c8ce44a6f415a"
+)
+
+// imports says for every package (by its folder) which packages of ours its
+// code may import. Tests may import what they want. A package that is not
+// here, or that is here and does not exist, fails the test.
+var imports = map[string][]string{
+	"gguf":                      {},
+	"safetensors":               {},
+	"native":                    {},
+	"native/internal/tinymodel": {},
+
+	"convert": {"gguf", "safetensors", "native", "internal/atomicfile", "internal/pipe"},
+	"quant":   {"gguf", "native", "internal/atomicfile", "internal/pipe"},
+	"bench":   {"native", "internal/unit"},
+
+	"cmd/persona-gguf": {"bench", "convert", "gguf", "native", "quant", "safetensors", "internal/atomicfile", "internal/chat", "internal/doctor", "internal/progress", "internal/summary", "internal/unit"},
+
+	"internal/atomicfile":      {},
+	"internal/chat":            {"native"},
+	"internal/dist":            {},
+	"internal/layout":          {},
+	"internal/pipe":            {},
+	"internal/progress":        {"internal/unit"},
+	"internal/summary":         {"gguf", "safetensors"},
+	"internal/testmodel":       {"gguf", "safetensors", "internal/atomicfile"},
+	"internal/testmodel/write": {"internal/testmodel"},
+	"internal/unit":            {},
+
+	"bench/scale":         {},
+	"examples/snow_white": {},
+}
+
+// notOurs are folders that hold no code of this repository.
+var notOurs = []string{".git", ".cache", "bin", "build", "dist", "llamacpp"}
+
+// cgoFolder is the only place for import "C", unsafe and go:linkname.
+const cgoFolder = "native"
+
+// badPackageNames say nothing about what is inside.
+var badPackageNames = []string{"util", "utils", "common", "helpers", "helper", "types", "misc", "base", "shared", "lib"}
+
+// Limits of length, in lines. Data tables may be longer: they are listed with the reason.
+const (
+	maxFileLines     = 450
+	maxFunctionLines = 70
+)
+
+// longFiles and longFunctions (FILE:NAME) may be longer than the limits, for the reason given.
+var (
+	longFiles     = map[string]string{}
+	longFunctions = map[string]string{}
+)
+
+// openWords mark unfinished work. They are split here so that this file does not contain them.
+var openWords = []string{"TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"}
+
+// textFiles are the endings of the files that are searched for them.
+var textFiles = []string{".go", ".sh", ".c", ".h", ".cpp", ".cu", ".py", ".md", ".yml", ".yaml", ".toml", ".txt"}
+
+// forbidden are selectors (package.name) that libraries may not use: they never
+// print, exit, or read flags. Commands (package main) may.
+var forbidden = []string{
+	"fmt.Print", "fmt.Printf", "fmt.Println", "os.Stdout", "os.Stderr", "os.Exit", "os.Args",
+	"log.Print", "log.Printf", "log.Println", "log.Fatal", "log.Fatalf", "log.Fatalln", "log.Panic", "log.Panicf",
+}
+
+// forbiddenImports are for commands only.
+var forbiddenImports = []string{"flag", "github.com/spf13/pflag", "github.com/spf13/cobra"}
+
+// forbiddenInTests make a test pass without testing, or depend on the machine.
+var forbiddenInTests = []string{".Skip", ".Skipf", ".SkipNow", "testing.Short", "os.Getenv", "os.LookupEnv"}
