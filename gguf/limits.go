@@ -21,8 +21,8 @@ const (
 	MaxShards = 1<<16 - 1
 	// DefaultAlignment is the alignment of a file without the key general.alignment.
 	DefaultAlignment = 32
-	// MaxAlignment is the largest alignment.
-	MaxAlignment = 1 << 30
+	// MaxAlignment is the largest alignment: a huge page. Padding is written, and made in memory.
+	MaxAlignment = 1 << 21
 )
 
 // Version is the version that this package writes. It reads 2 and 3, which

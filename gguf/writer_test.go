@@ -174,6 +174,18 @@ func TestLayoutErrors(t *testing.T) {
 	}
 }
 
+func TestLayoutTooManyKeys(t *testing.T) {
+	m := new(Metadata)
+	for i := range MaxKVs + 1 {
+		if err := m.Set(fmt.Sprint(i), uint8(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := NewLayout(m, nil, 0); err == nil || !strings.Contains(err.Error(), "number of keys: got 65537, want at most 65536") {
+		t.Errorf("got error %v, want the limit", err)
+	}
+}
+
 func TestWriterErrors(t *testing.T) {
 	tensors := []TensorInfo{{Name: "a", Type: F32, NE: []int64{2}}, {Name: "b", Type: F32, NE: []int64{2}}}
 	type piece struct {
