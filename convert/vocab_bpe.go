@@ -31,11 +31,13 @@ func (l *vocabLoader) loadBPE() error {
 	if size > maxVocab {
 		return l.cfg.errorf("vocab_size", "got %d, want at most %d", size, maxVocab)
 	}
-	for id, token := range t.tokens {
-		if id >= size {
-			return fmt.Errorf("read %s: token %q: got id %d, want less than the vocab_size %d of config.json; "+
-				"resize the embedding or correct vocab_size", t.path, token, id, size)
-		}
+	last := -1
+	for id := range t.tokens {
+		last = max(last, id)
+	}
+	if last >= size {
+		return fmt.Errorf("read %s: token %q: got id %d, want less than the vocab_size %d of %s; resize the embedding or correct vocab_size",
+			t.path, t.tokens[last], last, size, l.cfg.path)
 	}
 	tokens, types, err := t.list(size)
 	if err != nil {
