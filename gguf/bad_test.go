@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 var update = flag.Bool("update", false, "write the files of testdata/bad again")
@@ -175,7 +177,12 @@ func TestHugeClaims(t *testing.T) {
 
 func TestOpenNoFile(t *testing.T) {
 	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o666); err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]string{
+		fifo:                              "open gguf " + fifo + ": got p---------, want a regular file",
 		dir:                               "open gguf " + dir + ": got d---------, want a regular file",
 		filepath.Join(dir, "absent.gguf"): "open gguf " + filepath.Join(dir, "absent.gguf") + ": no such file or directory",
 	} {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 var update = flag.Bool("update", false, "write the files of testdata/bad again")
@@ -172,8 +174,13 @@ func TestShrinkingFile(t *testing.T) {
 
 func TestOpenNoFile(t *testing.T) {
 	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o666); err != nil {
+		t.Fatal(err)
+	}
 	absent := filepath.Join(dir, "absent.safetensors")
 	for path, want := range map[string]string{
+		fifo:   "open safetensors " + fifo + ": got p---------, want a regular file",
 		dir:    "open safetensors " + dir + ": got d---------, want a regular file",
 		absent: "open safetensors " + absent + ": no such file or directory",
 	} {

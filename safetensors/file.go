@@ -81,7 +81,8 @@ func Open(path string) (*File, error) {
 }
 
 func open(path string) (*File, error) {
-	osFile, err := os.Open(path)
+	// Without O_NONBLOCK, opening a named pipe would wait for a writer.
+	osFile, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, unwrapPath(err)
 	}
