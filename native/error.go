@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -82,8 +83,8 @@ func parseError(s string) *Error {
 			continue
 		}
 		e.Log = append(e.Log, text)
-		if level == LogError {
-			failures = append(failures, text)
+		if reason := functionName.ReplaceAllString(text, ""); level == LogError && !emptyWords[reason] {
+			failures = append(failures, reason)
 		}
 	}
 	if e.Reason != "" {
@@ -91,7 +92,7 @@ func parseError(s string) *Error {
 	}
 	switch {
 	case len(failures) > 0:
-		e.Reason = joinReasons(failures)
+		e.Reason = strings.Join(failures[max(0, len(failures)-maxReasons):], "; ")
 	case len(e.Log) > 0:
 		e.Reason = e.Log[len(e.Log)-1]
 	default:
@@ -103,12 +104,11 @@ func parseError(s string) *Error {
 // maxReasons bounds the log lines that go into the text of an error.
 const maxReasons = 4
 
-func joinReasons(lines []string) string {
-	if len(lines) > maxReasons {
-		lines = lines[len(lines)-maxReasons:]
-	}
-	return strings.Join(lines, "; ")
-}
+// functionName is what llama.cpp's log lines begin with.
+var functionName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_:~]*: `)
+
+// emptyWords are error lines that follow the one with the reason.
+var emptyWords = map[string]bool{"failed to load model": true, "failed to decode, ret = -1": true}
 
 // Levels of a log line, as in ggml.h.
 const (

@@ -9,7 +9,9 @@ import "C"
 import (
 	"fmt"
 	"math"
+	"os"
 	"runtime/cgo"
+	"strconv"
 	"strings"
 	"sync"
 	"unsafe"
@@ -79,6 +81,11 @@ func LoadModel(path string, p ModelParams) (*Model, error) {
 	if err := Init(); err != nil {
 		return nil, err
 	}
+	if info, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("load model: %w", err)
+	} else if info.IsDir() {
+		return nil, fmt.Errorf("load model %s: it is a folder", path)
+	}
 	cp, err := modelParams(path, p)
 	if err != nil {
 		return nil, err
@@ -106,6 +113,10 @@ func LoadModel(path string, p ModelParams) (*Model, error) {
 	m := &Model{path: path, ptr: (*C.struct_llama_model)(r.p), vocabOnly: p.VocabOnly}
 	m.refs.free = func() { _ = check(C.nl_model_free(m.ptr), "free model", path) }
 	m.read()
+	if err := m.checkMeta(); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("load model %s: %w", path, err)
+	}
 	m.gpu = p.GPULayers != 0 && hasGPU()
 	return m, nil
 }
@@ -171,6 +182,23 @@ func (m *Model) read() {
 	arch, _ := m.metaLocked("general.architecture")
 	causal, ok := m.metaLocked(arch + ".attention.causal")
 	m.causal = !ok || causal == "true"
+}
+
+// checkMeta refuses values that llama.cpp takes and asserts on later, in its
+// worker threads (ggml-cpu/ops.cpp: eps >= 0).
+func (m *Model) checkMeta() error {
+	arch, _ := m.metaLocked("general.architecture")
+	for _, name := range []string{"layer_norm_rms_epsilon", "layer_norm_epsilon", "group_norm_epsilon"} {
+		key := arch + ".attention." + name
+		text, ok := m.metaLocked(key)
+		if !ok {
+			continue
+		}
+		if x, err := strconv.ParseFloat(text, 64); err != nil || !(x >= 0) {
+			return fmt.Errorf("key %s: got %s, want a number of 0 or more", key, text)
+		}
+	}
+	return nil
 }
 
 // Close lets go of the weights. They are freed once everything made from the

@@ -148,6 +148,11 @@ func EncodeRows(dst []byte, dstType uint32, src []byte, srcType uint32, nPerRow 
 	if rows == 0 {
 		return nil
 	}
+	return encodeRows(dst, dt, src, st, rows, nPerRow, imatrix)
+}
+
+// encodeRows is EncodeRows without its checks.
+func encodeRows(dst []byte, dt TensorType, src []byte, st TensorType, rows, nPerRow int64, imatrix []float32) error {
 	r := C.nl_encode_rows((*C.uint8_t)(&dst[0]), C.int32_t(dt), (*C.uint8_t)(&src[0]), C.int32_t(st),
 		C.int64_t(rows), C.int64_t(nPerRow), (*C.float)(unsafe.SliceData(imatrix)))
 	return check(r, "encode rows", "to "+dt.String())

@@ -225,19 +225,6 @@ nl_result nl_numa_init(int32_t strategy) {
     return guarded([&](nl_result &) { llama_numa_init((ggml_numa_strategy) strategy); });
 }
 
-nl_result nl_test_assert(void) {
-    // A real assert of ggml, reached through its C code.
-    return guarded([](nl_result &) {
-        float x[33] = { 0 };
-        char  q[64];
-        ggml_quantize_chunk(GGML_TYPE_Q4_0, x, q, 1, 1, 32, nullptr);
-    });
-}
-
-nl_result nl_test_exception(void) {
-    return guarded([](nl_result &) { llama_load_mode_from_str("no such mode"); });
-}
-
 //
 // model.go
 //

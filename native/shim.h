@@ -43,8 +43,6 @@ int32_t      nl_math_cpus(void);
 nl_result    nl_cpu_features(void); // p: malloc'ed "NAME=VALUE\n" lines
 char *       nl_backend_file(ggml_backend_reg_t reg);
 nl_result    nl_numa_init(int32_t strategy);
-nl_result    nl_test_assert(void);
-nl_result    nl_test_exception(void);
 
 // model.go
 nl_result nl_model_load(const char * path, struct llama_model_params p, uintptr_t progress, const float * split, int32_t n_split);
