@@ -79,27 +79,24 @@ func (h *history) room(n int) error {
 	return nil
 }
 
-// drop removes n tokens from position p on and moves the later ones down.
+// drop removes n tokens from position p on and moves the later ones down. A
+// memory that cannot do that decodes them again.
 func (h *history) drop(p, n int) error {
 	rest := slices.Clone(h.tokens[p+n:])
-	if !h.c.CanShift() {
-		if err := h.truncate(p); err != nil || len(rest) == 0 {
+	if h.c.CanShift() {
+		removed, err := h.c.SeqRemove(0, int32(p), int32(p+n))
+		if err != nil {
 			return err
 		}
-		return h.decode(rest, false)
+		if removed {
+			h.tokens = append(h.tokens[:p], rest...)
+			return h.c.SeqAdd(0, int32(p+n), -1, int32(-n))
+		}
 	}
-	removed, err := h.c.SeqRemove(0, int32(p), int32(p+n))
-	if err != nil {
+	if err := h.truncate(p); err != nil || len(rest) == 0 {
 		return err
 	}
-	if !removed {
-		return fmt.Errorf("positions %d to %d cannot be removed from this model's memory", p, p+n-1)
-	}
-	if err := h.c.SeqAdd(0, int32(p+n), -1, int32(-n)); err != nil {
-		return err
-	}
-	h.tokens = append(h.tokens[:p], rest...)
-	return nil
+	return h.decode(rest, false)
 }
 
 // reuse keeps the longest common beginning of the memory and prompt, and returns

@@ -1,9 +1,12 @@
 package llama
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -482,5 +485,24 @@ func TestPredictChecksOptionsWithoutEffect(t *testing.T) {
 	if got := predict(t, l, "z", SetTokens(2), SetPredictionMainGPU("0"), SetPredictionTensorSplit("1/2"), EnableF16KV, SetMlock(true), SetMemoryMap(false),
 		SetRopeFreqBase(123), SetRopeFreqScale(2), SetTailFreeSamplingZ(0.1), SetBatch(1), Debug); got != "ab" {
 		t.Errorf("answer with options without effect: got %q, want ab", got)
+	}
+}
+
+func TestDebugLogs(t *testing.T) {
+	l := chain(t, letters)
+	var out bytes.Buffer
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	slog.SetDefault(slog.New(slog.NewTextHandler(&out, nil)))
+	predict(t, l, "xyz", SetTokens(2))
+	if out.Len() != 0 {
+		t.Errorf("log without Debug: got %q, want nothing", out.String())
+	}
+	predict(t, l, "xyz", SetTokens(2), Debug, SetPathPromptCache(filepath.Join(t.TempDir(), "cache")))
+	speculate(t, l, l, "xyz", SetTokens(2), Debug)
+	for _, want := range []string{"llama: no prompt cache yet", "llama: prompt\" tokens=3 reused=0", "llama: saved prompt cache", "llama: answer\" tokens=2 prompt_tokens=3", "llama: draft\" proposed="} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("log with Debug: got %q, want %q in it", out.String(), want)
+		}
 	}
 }

@@ -110,6 +110,18 @@ func TestStateOfAFullContext(t *testing.T) {
 	}
 }
 
+func TestStateOfNothing(t *testing.T) {
+	l := chain(t, letters)
+	state := filepath.Join(t.TempDir(), "state")
+	if err := errors.Join(l.SaveState(state), l.Eval("k"), l.LoadState(state)); err != nil {
+		t.Fatal(err)
+	}
+	// There is nothing to continue: an empty prompt is BOS, as without a state.
+	if got := predict(t, l, "", SetTokens(3)); got != "abc" {
+		t.Errorf("answer: got %q, want abc", got)
+	}
+}
+
 func TestLoadStateErrors(t *testing.T) {
 	l := random(t)
 	dir := t.TempDir()

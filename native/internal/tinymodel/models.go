@@ -6,8 +6,7 @@ import (
 	"math"
 )
 
-// The special tokens of every tiny model, behind the 256 bytes: token 256 is
-// Newline's neighbour in no vocabulary, so mixed-up ids show.
+// The special tokens of every tiny model: 256, 257 and 258, behind the 256 bytes.
 const (
 	EndOfText = "<|endoftext|>" // BOS
 	Start     = "<|im_start|>"
@@ -15,7 +14,7 @@ const (
 )
 
 // Options says what a random model is like; the zero value is a Qwen3 of two
-// blocks, hidden size 32, tied to nothing.
+// blocks of hidden size 32.
 type Options struct {
 	Arch     string // "qwen3" (default) or "llama"
 	Seed     string // other seeds give other weights
@@ -138,7 +137,8 @@ func Chain(o Options, peak float32, next func(token string) string) *Model {
 	return m
 }
 
-// Texts lists what each token of a model stands for, by id.
+// Texts lists what each token of a model stands for, by id. Special tokens stand
+// for themselves.
 func Texts(m *Model) []string {
 	tokens := m.Get("tokenizer.ggml.tokens").([]string)
 	bytes := map[rune]byte{}
@@ -261,4 +261,53 @@ func random(seed, name string, ne []int) Tensor {
 		}
 	}
 	return Tensor{Name: name, NE: ne, Data: data}
+}
+
+// Mamba is a random recurrent model: its memory is one state, which cannot go
+// back to an earlier token.
+func Mamba(o Options) *Model {
+	o.defaults()
+	const conv, state, rank = 4, 8, 2
+	inner := 2 * o.Embd
+	m := &Model{}
+	m.Set("general.architecture", "mamba")
+	m.Set("general.name", "tiny")
+	for _, kv := range []struct {
+		key   string
+		value int
+	}{
+		{"block_count", o.Blocks}, {"context_length", o.Context}, {"embedding_length", o.Embd},
+		{"feed_forward_length", 0}, {"attention.head_count", 0},
+		{"ssm.conv_kernel", conv}, {"ssm.inner_size", inner}, {"ssm.state_size", state}, {"ssm.time_step_rank", rank},
+	} {
+		m.Set("mamba."+kv.key, uint32(kv.value))
+	}
+	m.Set("mamba.attention.layer_norm_rms_epsilon", float32(1e-5))
+	m.setVocab(o)
+
+	tokens := len(m.Get("tokenizer.ggml.tokens").([]string))
+	add := func(name string, ne ...int) []float32 {
+		t := random(o.Seed, name, ne)
+		m.Tensors = append(m.Tensors, t)
+		return t.Data
+	}
+	add("token_embd.weight", o.Embd, tokens)
+	add("output_norm.weight", o.Embd)
+	add("output.weight", o.Embd, tokens)
+	for i := range o.Blocks {
+		blk := func(name string, ne ...int) []float32 { return add(fmt.Sprintf("blk.%d.%s", i, name), ne...) }
+		blk("attn_norm.weight", o.Embd)
+		blk("ssm_in.weight", o.Embd, 2*inner)
+		blk("ssm_conv1d.weight", conv, inner)
+		blk("ssm_conv1d.bias", inner)
+		blk("ssm_x.weight", inner, rank+2*state)
+		blk("ssm_dt.weight", rank, inner)
+		blk("ssm_dt.bias", inner)
+		for j, a := range blk("ssm_a", state, inner) { // negative, so that the state fades
+			m.Tensors[len(m.Tensors)-1].Data[j] = -0.1 - a*a
+		}
+		blk("ssm_d", inner)
+		blk("ssm_out.weight", inner, o.Embd)
+	}
+	return m
 }
