@@ -45,8 +45,8 @@ const (
 	maxList    = 1 << 10
 )
 
-// check looks at every number once.
-func (p *Params) check() error {
+// Check looks at every number, and that there is a model and a test. [Run] does it too.
+func (p *Params) Check() error {
 	for _, c := range []struct {
 		name     string
 		values   []int

@@ -13,7 +13,7 @@ import (
 // Run measures every test of the grid and calls report after each, in order. It stops at the first
 // error, report's included, and when ctx is done. Other work on the machine makes its figures worse.
 func Run(ctx context.Context, p Params, report func(Result) error) error {
-	if err := p.check(); err != nil {
+	if err := p.Check(); err != nil {
 		return err
 	}
 	r := runner{params: p, random: rand.New(rand.NewPCG(1, 2))}
@@ -108,7 +108,7 @@ func (r *runner) test(ctx context.Context, in instance) (Result, error) {
 	return result, nil
 }
 
-func (r *runner) context(in instance) (*llama.Context, error) {
+func (r *runner) context(in instance) (*llama.ModelContext, error) {
 	p := llama.DefaultContextParams()
 	p.NCtx = in.nPrompt + in.nGen + in.nDepth
 	p.NBatch, p.NUBatch = in.nBatch, in.nUBatch
@@ -117,7 +117,7 @@ func (r *runner) context(in instance) (*llama.Context, error) {
 	return r.model.NewContext(p)
 }
 
-func (r *runner) warmUp(ctx context.Context, c *llama.Context, in instance) error {
+func (r *runner) warmUp(ctx context.Context, c *llama.ModelContext, in instance) error {
 	if r.params.NoWarmup {
 		return nil
 	}
@@ -129,7 +129,7 @@ func (r *runner) warmUp(ctx context.Context, c *llama.Context, in instance) erro
 
 // repetition is one timed run. first is the time from its start until the token after the prompt is
 // known; the choosing itself comes after the clock has stopped.
-func (r *runner) repetition(ctx context.Context, c *llama.Context, in instance) (whole, first time.Duration, err error) {
+func (r *runner) repetition(ctx context.Context, c *llama.ModelContext, in instance) (whole, first time.Duration, err error) {
 	if err := c.MemoryClear(false); err != nil {
 		return 0, 0, err
 	}
@@ -150,7 +150,7 @@ func (r *runner) repetition(ctx context.Context, c *llama.Context, in instance) 
 }
 
 // fill brings the KV cache to depth, from the saved state if there is one that fits.
-func (r *runner) fill(ctx context.Context, c *llama.Context, in instance) error {
+func (r *runner) fill(ctx context.Context, c *llama.ModelContext, in instance) error {
 	if in.nDepth == 0 {
 		return nil
 	}
@@ -170,7 +170,7 @@ func (r *runner) fill(ctx context.Context, c *llama.Context, in instance) error 
 
 // prompt decodes n random tokens from position pos on, n_batch at a time, and waits for the result.
 // The first token of all is BOS when the vocabulary asks for it.
-func (r *runner) prompt(ctx context.Context, c *llama.Context, in instance, n, pos int) error {
+func (r *runner) prompt(ctx context.Context, c *llama.ModelContext, in instance, n, pos int) error {
 	if n == 0 {
 		return nil
 	}
@@ -188,7 +188,7 @@ func (r *runner) prompt(ctx context.Context, c *llama.Context, in instance, n, p
 }
 
 // generate decodes n random tokens one by one, waiting for each.
-func (r *runner) generate(ctx context.Context, c *llama.Context, n, pos int) error {
+func (r *runner) generate(ctx context.Context, c *llama.ModelContext, n, pos int) error {
 	for i := range n {
 		token := r.randomTokens(1)
 		if i == 0 && r.model.AddBOS() {
@@ -215,7 +215,7 @@ func (r *runner) randomTokens(n int) []llama.Token {
 
 // choose takes the most probable token after the last decode, as greedy sampling does, and says how
 // long that took.
-func choose(c *llama.Context, in instance) (time.Duration, error) {
+func choose(c *llama.ModelContext, in instance) (time.Duration, error) {
 	if in.nPrompt == 0 {
 		return 0, nil
 	}

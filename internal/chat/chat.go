@@ -42,8 +42,8 @@ func DefaultOptions() Options {
 	return Options{NumBatch: 512, NumPredict: -1, GPULayers: -1, Sampling: llama.DefaultSamplerParams(), Think: true}
 }
 
-// check looks at what llama.cpp does not look at itself.
-func (o *Options) check() error {
+// Check looks at the numbers that llama.cpp does not check itself. [Open] does it too.
+func (o *Options) Check() error {
 	switch {
 	case o.NumCtx < 0:
 		return fmt.Errorf("num_ctx: got %d, want 0 or more", o.NumCtx)
@@ -66,7 +66,7 @@ type Session struct {
 	path     string
 	options  Options
 	model    *llama.Model
-	context  *llama.Context
+	context  *llama.ModelContext
 	sampler  *llama.Sampler
 	template *llama.ChatTemplate // nil with Raw
 	load     time.Duration
@@ -78,7 +78,7 @@ type Session struct {
 
 // Open loads the model at path. ctx ends the loading. Close must be called.
 func Open(ctx context.Context, path string, o Options) (*Session, error) {
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, fmt.Errorf("chat with %s: %w", path, err)
 	}
 	s := &Session{path: path, options: o}
@@ -124,7 +124,7 @@ func (s *Session) open(ctx context.Context) error {
 	return err
 }
 
-func (s *Session) newContext() (*llama.Context, error) {
+func (s *Session) newContext() (*llama.ModelContext, error) {
 	p := llama.DefaultContextParams()
 	p.NCtx, p.NBatch, p.Threads = s.options.NumCtx, s.options.NumBatch, s.options.Threads
 	p.NUBatch = 0 // llama.cpp's, but never more than NBatch

@@ -21,10 +21,11 @@ var imports = map[string][]string{
 	"quant":   {"gguf", "native", "internal/atomicfile", "internal/pipe"},
 	"bench":   {"native", "internal/unit"},
 
-	"cmd/persona-gguf": {"bench", "convert", "gguf", "native", "quant", "safetensors", "internal/atomicfile", "internal/chat", "internal/doctor", "internal/progress", "internal/summary", "internal/unit"},
+	"cmd/persona-gguf": {"bench", "convert", "gguf", "native", "quant", "safetensors", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 
 	"internal/atomicfile":      {},
 	"internal/chat":            {"native"},
+	"internal/checkup":         {"native", "internal/atomicfile"},
 	"internal/dist":            {},
 	"internal/layout":          {},
 	"internal/pipe":            {},

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/persona-gguf/persona-gguf/gguf"
+	"github.com/persona-gguf/persona-gguf/internal/unit"
+	"github.com/persona-gguf/persona-gguf/quant"
+)
+
+// quantizeFlags are flags whose values need reading before they are options.
+type quantizeFlags struct {
+	outputType, embeddingType      string
+	tensorTypes, tensorTypeFiles   []string
+	overrides                      []string
+	pruneLayers                    []int
+	in, out, ftype                 string
+	keepSplit, dryRun              bool
+	threads, maxBufferMiB          int
+	includeWeights, excludeWeights []string
+}
+
+func (a *app) quantize() *cobra.Command {
+	var o quant.Options
+	var q quantizeFlags
+	cmd := &cobra.Command{
+		Use: "quantize IN.gguf [OUT.gguf] TYPE [THREADS]", Short: "make a smaller GGUF file of a GGUF file",
+		Long: "Quantize writes the file that llama-quantize writes for the same input and options, byte for byte.\n" +
+			"Without OUT.gguf the file is ggml-model-TYPE.gguf beside the input.\n\nTypes: " + strings.Join(quant.FTypes(), " "),
+		Args: arguments(2, 4, "IN.gguf [OUT.gguf] TYPE [THREADS]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := errors.Join(q.positional(args), q.options(&o)); err != nil {
+				return badUsage(cmd, err)
+			}
+			rules, err := q.ruleFiles()
+			if err != nil {
+				return err
+			}
+			o.TensorTypes = append(o.TensorTypes, rules...)
+			return a.runQuantize(cmd.Context(), q, o)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.BoolVar(&o.AllowRequantize, "allow-requantize", false, "quantize weights again that are quantized already; quality suffers")
+	f.BoolVar(&o.LeaveOutputTensor, "leave-output-tensor", false, "leave output.weight as it is")
+	f.BoolVar(&o.Pure, "pure", false, "the same type for every weight, no mixture")
+	f.StringVar(&o.Imatrix, "imatrix", "", "file with an importance matrix")
+	f.StringArrayVar(&q.includeWeights, "include-weights", nil, "use the importance matrix for tensors whose name contains this only (repeatable)")
+	f.StringArrayVar(&q.excludeWeights, "exclude-weights", nil, "do not use the importance matrix for tensors whose name contains this (repeatable)")
+	f.StringVar(&q.outputType, "output-tensor-type", "", "ggml type of output.weight")
+	f.StringVar(&q.embeddingType, "token-embedding-type", "", "ggml type of token_embd.weight")
+	f.StringArrayVar(&q.tensorTypes, "tensor-type", nil, "PATTERN=TYPE: ggml type of the tensors whose name matches (repeatable)")
+	f.StringArrayVar(&q.tensorTypeFiles, "tensor-type-file", nil, "file with PATTERN=TYPE, separated by white space")
+	f.IntSliceVar(&q.pruneLayers, "prune-layers", nil, "numbers of blocks to leave out")
+	f.BoolVar(&q.keepSplit, "keep-split", false, "write as many files as the input has")
+	f.StringArrayVar(&q.overrides, "override-kv", nil, "KEY=TYPE:VALUE: set a metadata key; TYPE is int, float, bool or str (repeatable)")
+	f.BoolVar(&q.dryRun, "dry-run", false, "print the plan (tensors, types, sizes, free disk) and write nothing")
+	f.IntVar(&q.maxBufferMiB, "max-buffer-size", 0, "MiB of data held in memory at most (default: 64)")
+	f.IntVarP(&q.threads, "threads", "t", 0, "encoders at work, the same as THREADS (default: one per CPU)")
+	return cmd
+}
+
+// positional reads IN [OUT] TYPE [THREADS]: what follows IN is TYPE if it is the name of one, as for
+// llama-quantize.
+func (q *quantizeFlags) positional(args []string) error {
+	q.in, args = args[0], args[1:]
+	if _, err := quant.CanonicalFType(args[0]); err != nil {
+		if len(args) == 1 {
+			return err
+		}
+		q.out, args = args[0], args[1:]
+	}
+	q.ftype, args = args[0], args[1:]
+	if _, err := quant.CanonicalFType(q.ftype); err != nil {
+		return err
+	}
+	if len(args) > 1 {
+		return fmt.Errorf("arguments: got %q after the number of threads, want nothing", args[1])
+	}
+	if len(args) == 1 {
+		n, err := strconv.Atoi(args[0])
+		if err != nil || n < 1 {
+			return fmt.Errorf("threads: got %q, want a number of 1 or more", args[0])
+		}
+		q.threads = n
+	}
+	return nil
+}
+
+// options reads what can be wrong without looking at any file.
+func (q *quantizeFlags) options(o *quant.Options) error {
+	if q.threads < 0 || q.maxBufferMiB < 0 || q.maxBufferMiB > 1<<24 {
+		return fmt.Errorf("threads and max-buffer-size: got %d and %d, want positive numbers", q.threads, q.maxBufferMiB)
+	}
+	o.Threads, o.Budget = q.threads, int64(q.maxBufferMiB)<<20
+	o.KeepSplit, o.DryRun, o.PruneLayers = q.keepSplit, q.dryRun, q.pruneLayers
+	o.IncludeWeights, o.ExcludeWeights = q.includeWeights, q.excludeWeights
+	if len(o.IncludeWeights) > 0 && len(o.ExcludeWeights) > 0 {
+		return errors.New("include-weights and exclude-weights: got both, want only one of them")
+	}
+	for _, t := range []struct {
+		name string
+		to   **gguf.Type
+	}{{q.outputType, &o.OutputTensorType}, {q.embeddingType, &o.TokenEmbeddingType}} {
+		if t.name == "" {
+			continue
+		}
+		typ, err := gguf.ParseType(t.name)
+		if err != nil {
+			return err
+		}
+		*t.to = &typ
+	}
+	for _, s := range q.tensorTypes {
+		rule, err := quant.ParseTensorTypeRule(s)
+		if err != nil {
+			return err
+		}
+		o.TensorTypes = append(o.TensorTypes, rule)
+	}
+	for _, s := range q.overrides {
+		kv, err := quant.ParseKVOverride(s)
+		if err != nil {
+			return err
+		}
+		o.OverrideKV = append(o.OverrideKV, kv)
+	}
+	return nil
+}
+
+func (q *quantizeFlags) ruleFiles() ([]quant.TensorTypeRule, error) {
+	var all []quant.TensorTypeRule
+	for _, path := range q.tensorTypeFiles {
+		rules, err := quant.ReadTensorTypeRules(path)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rules...)
+	}
+	return all, nil
+}
+
+func (a *app) runQuantize(ctx context.Context, q quantizeFlags, o quant.Options) error {
+	o.Warn = func(msg string) { slog.Warn(msg) }
+	set, stop := a.stderr.progress("quantize")
+	defer stop()
+	o.Progress = set
+	plan, err := quant.NewPlan(ctx, q.in, q.out, q.ftype, o)
+	if err != nil {
+		return err
+	}
+	defer plan.Close()
+	if q.dryRun {
+		return a.printQuantizePlan(plan)
+	}
+	result, err := plan.Write(ctx)
+	if err != nil {
+		return err
+	}
+	stop()
+	w := written{
+		Path: result.Paths[0], Size: result.Bytes, InputSize: result.InputBytes, Tensors: result.Tensors,
+		Type: plan.FType, Arch: plan.Arch, Duration: result.Duration,
+	}
+	if len(result.Paths) > 1 {
+		w.Paths = result.Paths
+	}
+	return a.printWritten(w)
+}
+
+// quantizedTensor is one line of a dry run.
+type quantizedTensor struct {
+	Name      string  `json:"name"`
+	From      string  `json:"from"`
+	Type      string  `json:"type"`
+	NE        []int64 `json:"ne"`
+	FromBytes int64   `json:"from_bytes"`
+	Bytes     int64   `json:"bytes"`
+	Imatrix   bool    `json:"imatrix"`
+}
+
+func (a *app) printQuantizePlan(p *quant.Plan) error {
+	var elements int64
+	tensors := make([]quantizedTensor, len(p.Tensors))
+	for i, t := range p.Tensors {
+		tensors[i] = quantizedTensor{t.Name, t.SourceType.String(), t.Type.String(), t.NE, t.SourceBytes, t.Bytes, t.Imatrix}
+		elements += gguf.TensorInfo{NE: t.NE}.Elements()
+	}
+	bpw := 8 * float64(p.TensorBytes) / float64(max(elements, 1))
+	if a.json {
+		return a.printJSON(map[string]any{
+			"path": p.Files[0].Path, "arch": p.Arch, "type": p.FType, "size": p.Size, "input_size": p.SourceBytes,
+			"bpw": bpw, "free_disk": p.FreeDisk, "tensors": tensors,
+		})
+	}
+	t := newTable(a.stdout)
+	for _, tensor := range tensors {
+		t.row(tensor.Name, fmt.Sprint(tensor.NE), tensor.From+" → "+tensor.Type, unit.Bytes(tensor.FromBytes)+" → "+unit.Bytes(tensor.Bytes))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "%s, %s as %s, %d tensors: %s of %s, %.2f bpw\n",
+		p.Files[0].Path, p.Arch, p.FType, len(tensors), unit.Bytes(p.Size), unit.Bytes(p.SourceBytes), bpw)
+	return err
+}
