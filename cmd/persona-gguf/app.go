@@ -62,6 +62,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().SortFlags = false
 	root.AddCommand(a.convert(), a.quantize(), a.inspect(), a.chat(), a.bench(), a.doctor(), a.version())
 	root.SetGlobalNormalizationFunc(normalize)
+	setHelp(root)
 	return root
 }
 
