@@ -54,7 +54,7 @@ func (p *Plan) checkTensors() error {
 func (p *Plan) checkTensor(t *PlannedTensor) error {
 	changeable := !p.target.copy && isQuantizable(t.Name, t.NE, p.o.LeaveOutputTensor)
 	if p.imatrix == nil && changeable && p.wantsImatrix(t) {
-		return fmt.Errorf("type %s: needs an importance matrix", t.Type)
+		return fmt.Errorf("type %s: %w", t.Type, ErrImatrix)
 	}
 	if t.Type == t.SourceType {
 		return nil
@@ -71,16 +71,16 @@ func (p *Plan) checkTensor(t *PlannedTensor) error {
 	}
 	if t.imatrix == nil && (p.wantsImatrix(t) || llama.RequiresImatrix(uint32(t.Type))) {
 		if p.imatrix == nil {
-			return fmt.Errorf("type %s: needs an importance matrix", t.Type)
+			return fmt.Errorf("type %s: %w", t.Type, ErrImatrix)
 		}
-		return fmt.Errorf("type %s: needs importances, and %s has none for it", t.Type, p.imatrix.Path)
+		return fmt.Errorf("type %s: %w: %s has no entry for it", t.Type, ErrImatrix, p.imatrix.Path)
 	}
 	return nil
 }
 
 func (p *Plan) checkTypes(t *PlannedTensor) error {
 	if t.SourceType.IsQuantized() && !p.o.AllowRequantize {
-		return fmt.Errorf("type: got %s, want f32, f16 or bf16: quantizing a quantized tensor again must be allowed", t.SourceType)
+		return fmt.Errorf("%w: got %s, want f32, f16 or bf16 unless requantizing is allowed", ErrQuantized, t.SourceType)
 	}
 	if !llama.TensorType(t.SourceType).CanDecode() {
 		return fmt.Errorf("type %s: cannot be converted", t.SourceType)

@@ -138,7 +138,7 @@ func parseTarget(s string) (target, error) {
 			}
 		}
 	}
-	return target{}, fmt.Errorf("type: got %q, want one of %s, or its number in llama.cpp", s, strings.Join(FTypes(), " "))
+	return target{}, fmt.Errorf("%w: got %q, want one of %s, or its number in llama.cpp", ErrFType, s, strings.Join(FTypes(), " "))
 }
 
 // ftypeOf tells which ftype the loader assumes for a file most of whose tensors

@@ -145,7 +145,7 @@ func readHParams(r metaReader) (*hparams, error) {
 		return nil, err
 	}
 	if _, ok := slices.BinarySearch(knownArchs, arch); !ok {
-		return nil, fmt.Errorf("key %s: got %q, want an architecture that llama.cpp knows", keyArch, arch)
+		return nil, fmt.Errorf("key %s: got %q, want an architecture that llama.cpp v0.5.0 can load", keyArch, arch)
 	}
 	if kind, ok := r.meta.String("general.type"); ok && kind == "adapter" {
 		return nil, fmt.Errorf("key general.type: got %q, want a model: adapters cannot be quantized", kind)

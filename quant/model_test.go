@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -421,4 +422,31 @@ func writeImatrix(t *testing.T, path string, tensors []gguf.TensorInfo) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// writeDat writes the old format; chunks below 0 leaves the optional end out.
+func writeDat(t *testing.T, path string, entries map[string][]float32, calls, chunks int32, dataset string) string {
+	t.Helper()
+	le := binary.LittleEndian
+	p := le.AppendUint32(nil, uint32(len(entries)))
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		p = append(le.AppendUint32(p, uint32(len(name))), name...)
+		p = le.AppendUint32(p, uint32(calls))
+		p = le.AppendUint32(p, uint32(len(entries[name])))
+		p = append(p, f32Bytes(entries[name])...)
+	}
+	if chunks >= 0 {
+		p = append(le.AppendUint32(le.AppendUint32(p, uint32(chunks)), uint32(len(dataset))), dataset...)
+	}
+	if err := os.WriteFile(path, p, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func mkdir(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -66,6 +66,10 @@ func (o KVOverride) check() error {
 	if o.Key == "" || len(o.Key) > maxOverrideBytes || strings.IndexByte(o.Key, 0) >= 0 {
 		return fmt.Errorf("override %q: key: got %d bytes, want 1 to %d without zero bytes", o.Key, len(o.Key), maxOverrideBytes)
 	}
+	switch o.Key {
+	case keySplitNo, keySplitCount, keySplitTensors:
+		return fmt.Errorf("override %s: this key belongs to the layout of the files and cannot be set", o.Key)
+	}
 	switch v := o.Value.(type) {
 	case int64:
 		if v < -math.MaxUint32 || v > math.MaxUint32 {
@@ -84,6 +88,10 @@ func (o KVOverride) check() error {
 
 // stored gives the value as it goes into the file.
 func (o KVOverride) stored() any {
+	switch o.Key {
+	case keySplitNo, keySplitCount, keySplitTensors:
+		return fmt.Errorf("override %s: this key belongs to the layout of the files and cannot be set", o.Key)
+	}
 	switch v := o.Value.(type) {
 	case int64:
 		if v < 0 {

@@ -54,6 +54,14 @@ type Options struct {
 	Warn     func(msg string)        // told what is odd but no error
 }
 
+// What a caller may want to give a hint about; test with errors.Is.
+var (
+	ErrFType     = errors.New("unknown type")
+	ErrQuantized = errors.New("the source is quantized already") // Options.AllowRequantize allows it
+	ErrImatrix   = errors.New("needs an importance matrix")      // Options.Imatrix
+	ErrNoSpace   = errors.New("not enough free disk space")
+)
+
 // DefaultBudget is what Options.Budget 0 means.
 const DefaultBudget = 64 << 20
 

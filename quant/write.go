@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	llama "github.com/go-skynet/go-llama.cpp"
@@ -62,7 +63,7 @@ func (p *Plan) write(ctx context.Context) (err error) {
 	case p.o.DryRun:
 		return cmp.Or(p.blocked, errors.New("plan is a dry run"))
 	case uint64(p.Size) > p.FreeDisk:
-		return fmt.Errorf("output %s: got %d bytes free, want %d", p.Files[0].Path, p.FreeDisk, p.Size)
+		return fmt.Errorf("output %s: %w: got %d bytes free, want %d", p.Files[0].Path, ErrNoSpace, p.FreeDisk, p.Size)
 	}
 	var open []outFile
 	defer func() {
@@ -153,6 +154,9 @@ func rowBytes(t gguf.Type, n int64) int64 { return n / t.BlockSize() * t.TypeSiz
 // writeFile writes one file through w; done counts the bytes read so far.
 func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *int64) error {
 	if err := w.Preallocate(f.Size); err != nil {
+		if errors.Is(err, syscall.ENOSPC) {
+			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
 		return err
 	}
 	out, err := f.layout.NewWriter(w)
