@@ -18,7 +18,7 @@ func (l *vocabLoader) loadBPE() error {
 	}
 	pre := l.pre
 	if pre == "" {
-		if pre, err = recognizePre(l.tokenizer, t.path, l.cfg.hfArch); err != nil {
+		if pre, err = l.recognize(t, modelType); err != nil {
 			return err
 		}
 	}
