@@ -84,10 +84,10 @@ func (a *app) printSummary(s *summary.Summary, totals, full bool) error {
 func (a *app) printTotals(s *summary.Summary) error {
 	t := newTable(a.stdout)
 	t.row()
-	for _, typ := range s.Types {
-		t.row(typ.Type, strconv.Itoa(typ.Tensors)+" tensors", unit.Count(typ.Elements)+" weights", unit.Bytes(typ.Bytes), fmt.Sprintf("%.2f bpw", typ.BPW))
+	t.row("type", "tensors", "weights", "size", "bpw")
+	for _, typ := range append(s.Types, summary.Type{Type: "all", Tensors: s.TensorCount, Elements: s.Parameters, Bytes: s.TensorBytes, BPW: s.BPW}) {
+		t.row(typ.Type, strconv.Itoa(typ.Tensors), unit.Count(typ.Elements), unit.Bytes(typ.Bytes), fmt.Sprintf("%.2f", typ.BPW))
 	}
-	t.row("all", strconv.Itoa(s.TensorCount)+" tensors", unit.Count(s.Parameters)+" weights", unit.Bytes(s.TensorBytes), fmt.Sprintf("%.2f bpw", s.BPW))
 	t.row()
 	if err := t.Flush(); err != nil {
 		return err

@@ -203,7 +203,11 @@ func (a *app) printQuantizePlan(p *quant.Plan) error {
 	}
 	t := newTable(a.stdout)
 	for _, tensor := range tensors {
-		t.row(tensor.Name, fmt.Sprint(tensor.NE), tensor.From+" → "+tensor.Type, unit.Bytes(tensor.FromBytes)+" → "+unit.Bytes(tensor.Bytes))
+		types, sizes := tensor.Type, unit.Bytes(tensor.Bytes)
+		if tensor.From != tensor.Type {
+			types, sizes = tensor.From+" → "+types, unit.Bytes(tensor.FromBytes)+" → "+sizes
+		}
+		t.row(tensor.Name, fmt.Sprint(tensor.NE), types, sizes)
 	}
 	if err := t.Flush(); err != nil {
 		return err
