@@ -36,7 +36,7 @@ package llama
 
 /*
 #cgo CFLAGS: -I${SRCDIR}/../llamacpp/include -I${SRCDIR}/../llamacpp/ggml/include
-#cgo CXXFLAGS: -std=c++17 -O2 -I${SRCDIR}/../llamacpp/include -I${SRCDIR}/../llamacpp/ggml/include -I${SRCDIR}/../llamacpp/common -I${SRCDIR}/../llamacpp/vendor
+#cgo CXXFLAGS: -std=c++17 -O2 -I${SRCDIR}/../llamacpp/include -I${SRCDIR}/../llamacpp/ggml/include -I${SRCDIR}/../llamacpp/common -I${SRCDIR}/../llamacpp/vendor -I${SRCDIR}/../llamacpp/src
 #cgo LDFLAGS: -L${SRCDIR}/../build/lib -lllama-common -lllama -lggml -lggml-base -lm -lstdc++ -Wl,-rpath,$ORIGIN/../lib
 #cgo !dist LDFLAGS: -Wl,-rpath,$ORIGIN/../build/lib -Wl,-rpath,${SRCDIR}/../build/lib
 #include "shim.h"

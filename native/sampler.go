@@ -197,10 +197,60 @@ func (m *Model) checkSampler(p SamplerParams) error {
 			return fmt.Errorf("dry breaker %d: got %q, want text", i, b)
 		}
 	}
-	if strings.HasPrefix(p.Grammar, "%llguidance") {
+	return checkGrammar(p.Grammar)
+}
+
+// Limits of a grammar: llama.cpp's parser and its search for left recursion call
+// themselves, on the C stack.
+const (
+	maxGrammarBytes = 1 << 20
+	maxGrammarRules = 10_000
+	maxGrammarDepth = 500
+)
+
+func checkGrammar(g string) error {
+	if strings.HasPrefix(g, "%llguidance") {
 		return fmt.Errorf("grammar: llguidance is not part of this build, want GBNF")
 	}
+	if len(g) > maxGrammarBytes {
+		return fmt.Errorf("grammar: got %d bytes, want at most %d", len(g), maxGrammarBytes)
+	}
+	if n := strings.Count(g, "::="); n > maxGrammarRules {
+		return fmt.Errorf("grammar: got %d rules, want at most %d", n, maxGrammarRules)
+	}
+	if n := nesting(g); n > maxGrammarDepth {
+		return fmt.Errorf("grammar: parentheses nested %d deep, want at most %d", n, maxGrammarDepth)
+	}
 	return nil
+}
+
+// nesting returns the largest depth of parentheses outside of literals, character
+// classes and comments.
+func nesting(g string) int {
+	depth, most := 0, 0
+	var until byte
+	for i := 0; i < len(g); i++ {
+		switch c := g[i]; {
+		case c == '\\' && until != '\n':
+			i++
+		case until != 0:
+			if c == until {
+				until = 0
+			}
+		case c == '"':
+			until = '"'
+		case c == '[':
+			until = ']'
+		case c == '#':
+			until = '\n'
+		case c == '(':
+			depth++
+			most = max(most, depth)
+		case c == ')':
+			depth--
+		}
+	}
+	return most
 }
 
 // use locks the sampler for one call; the caller must unlock s.mu.

@@ -7,6 +7,7 @@
 #include "chat.h"
 #include "common.h"
 #include "json.h"
+#include "llama-grammar.h"
 #include "log.h"
 
 #include <dlfcn.h>
@@ -628,6 +629,27 @@ void chain_default(llama_sampler * chain, const llama_vocab * v, const nl_sample
 
 } // namespace
 
+// llama_grammar_parser::parse prints its complaint to stderr and keeps the reason
+// to itself; this is its loop without the catch. What it lets pass, parse does too.
+static void check_grammar(const llama_vocab * v, const char * text, const char * root) {
+    llama_grammar_parser parser(v);
+    const char * pos = text;
+    while (*pos != 0 && strchr(" \t\r\n#", *pos) != nullptr) {
+        pos += *pos == '#' ? strcspn(pos, "\r\n") : 1;
+    }
+    while (*pos != 0) {
+        pos = parser.parse_rule(pos);
+    }
+    for (const auto & symbol : parser.symbol_ids) {
+        if (symbol.second >= parser.rules.size() || parser.rules[symbol.second].empty()) {
+            throw std::runtime_error("undefined rule '" + symbol.first + "'");
+        }
+    }
+    if (parser.symbol_ids.count(root) == 0) {
+        throw std::runtime_error("no rule '" + std::string(root) + "' to begin with");
+    }
+}
+
 struct nl_sampler {
     llama_sampler *               chain   = nullptr;
     llama_sampler *               grammar = nullptr;
@@ -644,6 +666,7 @@ nl_result nl_sampler_new(const llama_vocab * v, nl_sampler_params p, const char 
     return guarded([&](nl_result & r) {
         std::unique_ptr<nl_sampler> s(new nl_sampler());
         if (grammar[0] != 0) {
+            check_grammar(v, grammar, root);
             s->grammar = llama_sampler_init_grammar(v, grammar, root);
             if (s->grammar == nullptr) {
                 fail("");
