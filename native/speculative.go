@@ -166,6 +166,10 @@ func (d *draft) start(ll *LLama, prompt []Token, po PredictOptions) error {
 			return err
 		}
 	}
+	if int(slices.Max(prompt)) >= c.Model().NVocab() {
+		d.memory = nil // as in propose
+		return nil
+	}
 	return d.memory.decode(prompt, false)
 }
 

@@ -227,7 +227,7 @@ func TestSpeculativeOtherVocabulary(t *testing.T) {
 // TestSpeculativePaddedVocabulary: models of one family differ by a few tokens
 // that nothing uses. A token that only one of them has must do no harm.
 func TestSpeculativePaddedVocabulary(t *testing.T) {
-	padded := tinymodel.Options{Extra: []string{"pad"}}
+	padded := tinymodel.Options{Extra: []string{"pa", "pad"}, Merges: []string{"p a", "pa d"}}
 	toPad := func(o tinymodel.Options) *LLama {
 		return open(t, write(t, tinymodel.Chain(o, 40, func(token string) string {
 			switch {
@@ -246,6 +246,12 @@ func TestSpeculativePaddedVocabulary(t *testing.T) {
 	small, large := toPad(tinymodel.Options{}), toPad(padded)
 	if got := speculate(t, large, small, "?", SetTokens(5)); got != "bpadcbpad" {
 		t.Errorf("target with more tokens: got %q, want bpadcbpad", got)
+	}
+	if n, _, err := large.TokenizeString("?pad?"); n != 3 || err != nil {
+		t.Fatalf("tokens of ?pad?: got %d, %v, want 3", n, err)
+	}
+	if got := speculate(t, large, small, "?pad?", SetTokens(5)); got != "bpadcbpad" {
+		t.Errorf("prompt with a token of the target: got %q, want bpadcbpad", got)
 	}
 	if got := speculate(t, small, large, "?", SetTokens(5)); got != "bcbcb" {
 		t.Errorf("draft with more tokens: got %q, want bcbcb", got)
