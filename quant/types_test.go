@@ -1,6 +1,7 @@
 package quant
 
 import (
+	"cmp"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -9,10 +10,8 @@ import (
 	"github.com/persona-gguf/persona-gguf/gguf"
 )
 
-// plannedLine is what a dry run of llama-quantize prints for a tensor that changes.
-var plannedLine = regexp.MustCompile(`(?m)^\[ *\d+/ *\d+\] +(\S+) .*type = +(\S+), size = .*MiB -> +[0-9.]+ MiB \((\S+)\)$`)
-
-var keptLine = regexp.MustCompile(`(?m)^\[ *\d+/ *\d+\] +(\S+) .*type = +(\S+), size = +[0-9.]+ MiB$`)
+// plannedLine is what a dry run of llama-quantize prints for a tensor: its type, and the new one if it changes.
+var plannedLine = regexp.MustCompile(`(?m)^\[ *\d+/ *\d+\] ((?s:.+?)) *- \[[^]]*\], type = +(\S+), size = +[0-9.]+ MiB(?: -> +[0-9.]+ MiB \((\S+)\))?$`)
 
 // shapes are real models' numbers. Their files are all holes: a dry run reads no data.
 var shapes = []spec{
@@ -60,10 +59,7 @@ func sameTypes(t *testing.T, in, ftype string, o Options, flags ...string) {
 	defer p.Close()
 	want := map[string]string{}
 	for _, m := range plannedLine.FindAllStringSubmatch(msg, -1) {
-		want[m[1]] = m[3]
-	}
-	for _, m := range keptLine.FindAllStringSubmatch(msg, -1) {
-		want[m[1]] = strings.TrimSuffix(m[2], ",")
+		want[m[1]] = cmp.Or(m[3], m[2])
 	}
 	if len(want) != len(p.Tensors) {
 		t.Fatalf("%s: llama-quantize lists %d tensors, we %d", ftype, len(want), len(p.Tensors))
