@@ -213,17 +213,38 @@ func (tc *tokenConfig) specials() ([]special, error) {
 		}
 		put(s)
 	}
-	v, _ := tc.values.get("additional_special_tokens")
-	list, ok := v.([]any)
-	if v != nil && !ok {
-		return nil, fmt.Errorf("read %s: additional_special_tokens: got %s, want an array", tc.path, jsonKind(v))
-	}
-	for _, item := range list {
-		s, err := tc.special("additional_special_tokens", item)
-		if err != nil {
-			return nil, err
-		}
+	more, err := tc.moreSpecials()
+	for _, s := range more {
 		put(s)
+	}
+	return out, err
+}
+
+// moreSpecials reads additional_special_tokens, then extra_special_tokens: an
+// object of names and tokens, or a list as transformers 5 writes it.
+func (tc *tokenConfig) moreSpecials() ([]special, error) {
+	var out []special
+	for _, key := range []string{"additional_special_tokens", "extra_special_tokens"} {
+		v, _ := tc.values.get(key)
+		var list []any
+		switch v := v.(type) {
+		case nil:
+		case []any:
+			list = v
+		case *object:
+			for _, item := range v.all() {
+				list = append(list, item)
+			}
+		default:
+			return nil, fmt.Errorf("read %s: %s: got %s, want an array", tc.path, key, jsonKind(v))
+		}
+		for _, item := range list {
+			s, err := tc.special(key, item)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, s)
+		}
 	}
 	return out, nil
 }

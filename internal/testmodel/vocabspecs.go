@@ -116,6 +116,11 @@ func oddQwen() []Spec {
 			delete(cfg, "unk_token")
 			flag(tok, cfg, "special", false, "<|im_start|>", "<|im_end|>")
 		}), nil),
+		oddSpec("vocab-extra", qwen(func(tok, cfg jmap) {
+			flag(tok, cfg, "special", false, "<|vision_start|>", "<|image_pad|>")
+			cfg["extra_special_tokens"] = jmap{"image_token": "<|image_pad|>", "audio_token": "<audio>"}
+			cfg["image_token"] = "<|image_pad|>"
+		}), nil),
 		oddSpec("vocab-decode", qwen(func(tok, cfg jmap) {
 			list := tok["added_tokens"].([]any)
 			list[14].(jmap)["content"] = "Ġword" // byte symbols are decoded
