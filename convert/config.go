@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"strings"
 )
 
 // config is the model's hyperparameters as the reference sees them: config.json
@@ -75,7 +76,7 @@ func (c *config) uint32(keys ...string) (v uint32, ok bool, err error) {
 func (c *config) needUint32(keys ...string) (uint32, error) {
 	v, ok, err := c.uint32(keys...)
 	if err == nil && !ok {
-		err = c.errorf(keys[0], "missing")
+		err = c.errorf(strings.Join(keys, " or "), "missing or null")
 	}
 	return v, err
 }

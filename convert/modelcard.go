@@ -15,6 +15,7 @@ import (
 const (
 	maxCardSize  = 16 << 20
 	maxCardDepth = 32
+	maxCardNodes = 100_000 // counted where aliases lead
 )
 
 // readCardText reads a small UTF-8 text file with Python's universal newlines; a
@@ -58,7 +59,8 @@ func parseModelCard(path, text string) (*object, error) {
 	if err := yaml.Unmarshal([]byte(front), &doc); err != nil {
 		return nil, fmt.Errorf("parse %s: front matter: %w", path, err)
 	}
-	v, err := yamlValue(&doc, 0)
+	budget := maxCardNodes
+	v, err := yamlValue(&doc, 0, &budget)
 	if err != nil {
 		return nil, fmt.Errorf("parse %s: front matter: %w", path, err)
 	}
@@ -70,19 +72,23 @@ func parseModelCard(path, text string) (*object, error) {
 
 // yamlValue converts a node to the values of json.go, with plain scalars
 // resolved by the rules of YAML 1.1, which the reference's parser follows.
-func yamlValue(n *yaml.Node, depth int) (any, error) {
+// budget is the number of nodes it may still visit.
+func yamlValue(n *yaml.Node, depth int, budget *int) (any, error) {
 	if depth > maxCardDepth {
 		return nil, fmt.Errorf("line %d: nested deeper than %d levels", n.Line, maxCardDepth)
 	}
+	if *budget--; *budget < 0 {
+		return nil, fmt.Errorf("line %d: more than %d nodes", n.Line, maxCardNodes)
+	}
 	switch n.Kind {
 	case yaml.DocumentNode:
-		return yamlValue(n.Content[0], depth+1)
+		return yamlValue(n.Content[0], depth+1, budget)
 	case yaml.AliasNode:
-		return yamlValue(n.Alias, depth+1)
+		return yamlValue(n.Alias, depth+1, budget)
 	case yaml.SequenceNode:
 		list := []any{}
 		for _, e := range n.Content {
-			v, err := yamlValue(e, depth+1)
+			v, err := yamlValue(e, depth+1, budget)
 			if err != nil {
 				return nil, err
 			}
@@ -99,7 +105,7 @@ func yamlValue(n *yaml.Node, depth int) (any, error) {
 			if k.Value == "<<" {
 				return nil, fmt.Errorf("line %d: merge keys are not supported", k.Line)
 			}
-			val, err := yamlValue(v, depth+1)
+			val, err := yamlValue(v, depth+1, budget)
 			if err != nil {
 				return nil, err
 			}

@@ -279,11 +279,18 @@ func (m *mapper) checkMissing(have int64) error {
 		for bid := range n {
 			name := ggufName(r.hf, bid)
 			if _, ok := m.found[name]; !ok {
-				return fmt.Errorf("read %s: tensor %s: missing", m.c.dir, name)
+				return fmt.Errorf("read %s: tensor %s: missing%s", m.c.dir, name, becauseOf[r.need])
 			}
 		}
 	}
 	return m.checkExperts()
+}
+
+// becauseOf says which key of config.json demands a tensor.
+var becauseOf = map[need]string{
+	needUntied:  ", although tie_word_embeddings is not true",
+	needBias:    ", although attention_bias is true",
+	needMLPBias: ", although mlp_bias is true",
 }
 
 func (m *mapper) isNeeded(r *rule) bool {
