@@ -88,13 +88,16 @@ func (c *ModelContext) DecodeTokensContext(ctx context.Context, tokens []Token, 
 func (c *ModelContext) parts(ctx context.Context, n int, step func(i, n int) C.nl_result) error {
 	c.first = 0
 	if ctx.Done() != nil {
-		p := c.ptr
-		stop := context.AfterFunc(ctx, func() { C.nl_context_abort(p, true) })
+		set := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			C.nl_context_abort(c.ptr, true)
+			close(set)
+		})
 		defer func() {
-			if !stop() { // it runs or ran; it only touches the flag, which the lock we hold keeps alive
-				<-ctx.Done()
+			if !stop() {
+				<-set // or it would abort the next call
 			}
-			C.nl_context_abort(p, false)
+			C.nl_context_abort(c.ptr, false)
 		}()
 	}
 	for i := 0; i < n; i += c.nBatch {
