@@ -57,6 +57,9 @@ func TestEmbeddingsDependOnTheText(t *testing.T) {
 	if !slices.Equal(a, embed("a long text, in pieces")) {
 		t.Error("the embedding changed after a prediction")
 	}
+	if l.memory.c.embeddings {
+		t.Error("the context keeps embeddings on after the call, at a price for every prediction")
+	}
 }
 
 func TestTokenEmbeddings(t *testing.T) {
