@@ -194,22 +194,26 @@ func (n *normalizerFlags) read(o *object) {
 	case "StripAccents":
 		n.stripAccents = &yes
 	case "BertNormalizer":
-		if v, _ := o.get("lowercase"); v != nil {
-			if b, ok := v.(bool); ok {
-				n.lowercase = &b
-			}
-		}
-		if v, _ := o.get("strip_accents"); v != nil {
-			if b, ok := v.(bool); ok {
-				n.stripAccents = &b
-			}
-		}
+		setFlag(&n.lowercase, o, "lowercase")
+		setFlag(&n.stripAccents, o, "strip_accents")
 	case "Sequence":
 		v, _ := o.get("normalizers")
 		list, _ := v.([]any)
 		for _, item := range list {
 			inner, _ := item.(*object)
 			n.read(inner)
+		}
+	}
+}
+
+// setFlag takes a flag that is present; a null takes an earlier one back.
+func setFlag(dst **bool, o *object, key string) {
+	switch v, ok := o.get(key); v := v.(type) {
+	case bool:
+		*dst = &v
+	case nil:
+		if ok {
+			*dst = nil
 		}
 	}
 }
