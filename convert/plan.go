@@ -30,6 +30,9 @@ type Options struct {
 	Threads int
 	// Budget bounds the bytes held in memory; 0 means 512 MiB.
 	Budget int64
+	// PreTokenizer is llama.cpp's name of the tokenizer's splitting rules, for a
+	// tokenizer.json whose rules are not recognised; empty means to recognise.
+	PreTokenizer string
 	// Metadata is a JSON file whose general.* keys override what is found.
 	Metadata string
 	// ModelName overrides general.name.
@@ -203,7 +206,11 @@ func (p *Plan) planMetadata(c *config, a *arch) error {
 	if err != nil {
 		return err
 	}
-	vocab, err := loadVocab(p.Dir, c, a.vocab)
+	family := a.vocab
+	if p.opts.PreTokenizer != "" {
+		family.pre = p.opts.PreTokenizer
+	}
+	vocab, err := loadVocab(p.Dir, c, family)
 	if err != nil {
 		return err
 	}

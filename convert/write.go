@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	llama "github.com/go-skynet/go-llama.cpp"
@@ -121,7 +122,7 @@ func (p *Plan) Write(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if uint64(p.Size) > free {
-		return nil, fmt.Errorf("write %s: not enough disk space: got %d bytes free, want %d", p.OutFile, free, p.Size)
+		return nil, fmt.Errorf("write %s: %w: got %d bytes free, want %d", p.OutFile, syscall.ENOSPC, free, p.Size)
 	}
 	out, err := atomicfile.Create(p.OutFile)
 	if err != nil {
