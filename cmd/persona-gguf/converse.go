@@ -36,6 +36,9 @@ func (a *app) converse(ctx context.Context, c chatFlags, o chat.Options) error {
 		if text == "" {
 			fmt.Fprint(a.stdout, ask)
 			if text, err = nextLine(ctx, lines); err != nil {
+				if ask != "" {
+					fmt.Fprintln(a.stdout) // the shell's own prompt begins on a new line
+				}
 				if errors.Is(err, io.EOF) {
 					return nil
 				}

@@ -54,6 +54,7 @@ func (a *app) convert() *cobra.Command {
 	f.IntVarP(&o.Threads, "threads", "t", 0, "encoders at work (default: one per CPU)")
 	f.StringVar(&o.Metadata, "metadata", "", "JSON file whose general.* keys replace what is found")
 	f.StringVar(&o.ModelName, "model-name", "", "name of the model (general.name)")
+	f.StringVar(&o.PreTokenizer, "pre", "", "llama.cpp's name of the pre-tokenizer, for a tokenizer that is not recognised")
 	f.BoolVar(&o.FixKeys, "fix-keys", false, "add keys that llama.cpp needs and the reference converter leaves out (EXAONE 3.5)")
 	return cmd
 }
