@@ -316,7 +316,8 @@ func finishMistral(o *object) error {
 	return nil
 }
 
-// finishGemma3 halves the window of bidirectional models.
+// finishGemma3 halves the window of bidirectional models, and divides block
+// numbers by sliding_window_pattern.
 func finishGemma3(o *object) error {
 	if v, _ := o.get("use_bidirectional_attention"); v == true {
 		w, _ := o.get("sliding_window")
@@ -326,7 +327,17 @@ func finishGemma3(o *object) error {
 		}
 		o.set("sliding_window", n/2+1)
 	}
-	return checkRope(o)
+	if err := checkRope(o); err != nil {
+		return err
+	}
+	p, given := o.get("sliding_window_pattern")
+	if list, _ := o.get("layer_types"); list != nil || !given {
+		return nil
+	}
+	if every, err := asFloat64(p); err != nil || every == 0 {
+		return fmt.Errorf("sliding_window_pattern is %v and layer_types is missing", p)
+	}
+	return nil
 }
 
 // finishExaone4 computes layer_types from the sliding window's pattern; the

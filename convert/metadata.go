@@ -119,6 +119,9 @@ func loadMetadata(c *config, o *Options, n paramCounts, warn func(string)) (*met
 	if m.vals["name"] == nil {
 		m.set("name", pathName(c.dir), "")
 	}
+	if m.vals["name"] == "" {
+		warn(fmt.Sprintf("the model has no name: the folder's name in %q is empty; give the folder's full path or a model name", c.dir))
+	}
 	if m.vals["size_label"] == nil && n.total > 0 {
 		m.set("size_label", n.sizeLabel(), "")
 	}

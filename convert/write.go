@@ -129,6 +129,9 @@ func (p *Plan) Write(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer out.Abort()
+	if err := out.Preallocate(p.Size); err != nil {
+		return nil, err
+	}
 	w := &writer{plan: p, pieces: cut(p.tensors, pieceSize)}
 	if err := w.run(ctx, out); err != nil {
 		return nil, fmt.Errorf("convert %s: %w", p.Dir, err)
