@@ -8,8 +8,8 @@ import (
 	"github.com/go-skynet/go-llama.cpp/internal/tinymodel"
 )
 
-// greedy makes a prediction a function of model and prompt.
-var greedy = []PredictOption{SetTemperature(0), SetPenalty(1), SetThreads(1)}
+// likeliestOnly makes a prediction a function of model and prompt.
+var likeliestOnly = []PredictOption{SetTemperature(0), SetPenalty(1), SetThreads(1)}
 
 // write writes a tiny model into a folder of the test.
 func write(t *testing.T, m *tinymodel.Model) string {
@@ -55,7 +55,7 @@ func chainModel(cycle []string) *tinymodel.Model {
 // predict must succeed.
 func predict(t *testing.T, l *LLama, text string, opts ...PredictOption) string {
 	t.Helper()
-	got, err := l.Predict(text, slices.Concat(greedy, opts)...)
+	got, err := l.Predict(text, slices.Concat(likeliestOnly, opts)...)
 	if err != nil {
 		t.Fatalf("predict %q: %v", text, err)
 	}

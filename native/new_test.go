@@ -197,7 +197,7 @@ func TestConcurrentPredict(t *testing.T) {
 	for i := range 8 {
 		l := models[i%2]
 		wg.Go(func() {
-			got, err := l.Predict("hello", append(slices.Clone(greedy), SetTokens(25), SetTokenCallback(func(string) bool { return true }))...)
+			got, err := l.Predict("hello", append(slices.Clone(likeliestOnly), SetTokens(25), SetTokenCallback(func(string) bool { return true }))...)
 			if err != nil || got != want {
 				t.Errorf("answer: got %q, %v, want %q", got, err, want)
 			}

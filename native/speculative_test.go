@@ -11,7 +11,7 @@ import (
 // speculate must succeed.
 func speculate(t *testing.T, target, draft *LLama, text string, opts ...PredictOption) string {
 	t.Helper()
-	got, err := target.SpeculativeSampling(draft, text, append(greedy[:len(greedy):len(greedy)], opts...)...)
+	got, err := target.SpeculativeSampling(draft, text, append(likeliestOnly[:len(likeliestOnly):len(likeliestOnly)], opts...)...)
 	if err != nil {
 		t.Fatalf("speculative sampling %q: %v", text, err)
 	}
@@ -61,7 +61,7 @@ func TestSpeculativeUsesProposals(t *testing.T) {
 // runDraft is SpeculativeSampling that shows its counters.
 func runDraft(t *testing.T, l, ll *LLama, text string, opts ...PredictOption) *draft {
 	t.Helper()
-	po := NewPredictOptions(append(greedy[:len(greedy):len(greedy)], opts...)...)
+	po := NewPredictOptions(append(likeliestOnly[:len(likeliestOnly):len(likeliestOnly)], opts...)...)
 	p, err := l.samplerParams(po)
 	if err != nil {
 		t.Fatal(err)
@@ -265,7 +265,7 @@ func TestSpeculativeBothWaysAtOnce(t *testing.T) {
 	for range 4 {
 		for _, pair := range [][2]*LLama{{a, b}, {b, a}, {a, a}} {
 			wg.Go(func() {
-				if got, err := pair[0].SpeculativeSampling(pair[1], "z", append(greedy, SetTokens(20))...); err != nil || got != "abcdefghijklmnopqrst" {
+				if got, err := pair[0].SpeculativeSampling(pair[1], "z", append(likeliestOnly, SetTokens(20))...); err != nil || got != "abcdefghijklmnopqrst" {
 					t.Errorf("answer: got %q, %v", got, err)
 				}
 			})
