@@ -9,6 +9,8 @@ import "C"
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"strings"
 	"sync"
 	"unsafe"
 )
@@ -137,6 +139,13 @@ func newChatTemplate(m *Model, template, bos, eos string) (*ChatTemplate, error)
 	if m == nil && template == "" {
 		return nil, fmt.Errorf("chat template: it is empty and there is no model")
 	}
+	text := template
+	if text == "" {
+		text, _ = m.ChatTemplate("")
+	}
+	if err := checkTemplate(text); err != nil {
+		return nil, fmt.Errorf("chat template: %w", err)
+	}
 	if m != nil {
 		if err := m.useVocab("chat template"); err != nil {
 			return nil, err
@@ -161,6 +170,41 @@ func newChatTemplate(m *Model, template, bos, eos string) (*ChatTemplate, error)
 		return nil, err
 	}
 	return &ChatTemplate{model: m, ptr: (*C.nl_chat)(r.p)}, nil
+}
+
+// Limits of a template: the parser calls itself, on the C stack. The largest
+// template in llama.cpp's collection has 30 KB and nests 10 deep.
+const (
+	maxTemplateBytes = 1 << 20
+	maxTemplateDepth = 200
+)
+
+var blockTag = regexp.MustCompile(`\{%[-+]?\s*(if|for|macro|call|filter|endif|endfor|endmacro|endcall|endfilter)\b`)
+
+func checkTemplate(text string) error {
+	if len(text) > maxTemplateBytes {
+		return fmt.Errorf("got %d bytes, want at most %d", len(text), maxTemplateBytes)
+	}
+	depth := 0
+	for _, tag := range blockTag.FindAllStringSubmatch(text, -1) {
+		if strings.HasPrefix(tag[1], "end") {
+			depth--
+		} else if depth++; depth > maxTemplateDepth {
+			return fmt.Errorf("blocks nested more than %d deep", maxTemplateDepth)
+		}
+	}
+	depth = 0
+	for _, c := range []byte(text) {
+		switch c {
+		case '(', '[', '{':
+			if depth++; depth > maxTemplateDepth {
+				return fmt.Errorf("brackets nested more than %d deep", maxTemplateDepth)
+			}
+		case ')', ']', '}':
+			depth = max(0, depth-1)
+		}
+	}
+	return nil
 }
 
 // use locks the template for one call; the caller must unlock t.mu.
@@ -252,6 +296,9 @@ func (t *ChatTemplate) Render(msgs []ChatMessage, o ChatOptions) (ChatPrompt, er
 		if m.Role == "" {
 			return ChatPrompt{}, fmt.Errorf("render chat: message %d: no role", i)
 		}
+	}
+	if last := msgs[len(msgs)-1]; o.ContinueFinal && last.Role != "assistant" {
+		return ChatPrompt{}, fmt.Errorf("render chat: last message to go on with: got role %s, want assistant", last.Role)
 	}
 	req, err := json.Marshal(chatRequest{
 		Messages: msgs, AddGenerationPrompt: o.AddGenerationPrompt, EnableThinking: o.EnableThinking,

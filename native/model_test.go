@@ -383,7 +383,7 @@ func TestAssertBecomesError(t *testing.T) {
 	row := make([]byte, 4*256)
 	dst := make([]byte, 66)
 	err := encodeRows(dst, 16 /* IQ2_XXS */, row, 0, 1, 256, nil)
-	if !errors.Is(err, ErrBroken) || !strings.Contains(err.Error(), "imatrix != NULL") {
+	if !errors.Is(err, errAssert) || !strings.Contains(err.Error(), "imatrix != NULL") {
 		t.Errorf("got %v", err)
 	}
 	if err := EncodeRows(make([]byte, 18), 2, make([]byte, 128), 0, 32, nil); err != nil {

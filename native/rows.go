@@ -6,6 +6,7 @@ package llama
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -155,8 +156,15 @@ func EncodeRows(dst []byte, dstType uint32, src []byte, srcType uint32, nPerRow 
 func encodeRows(dst []byte, dt TensorType, src []byte, st TensorType, rows, nPerRow int64, imatrix []float32) error {
 	r := C.nl_encode_rows((*C.uint8_t)(&dst[0]), C.int32_t(dt), (*C.uint8_t)(&src[0]), C.int32_t(st),
 		C.int64_t(rows), C.int64_t(nPerRow), (*C.float)(unsafe.SliceData(imatrix)))
-	return check(r, "encode rows", "to "+dt.String())
+	err := check(r, "encode rows", "to "+dt.String())
+	if e, ok := err.(*Error); ok && e.err == ErrBroken {
+		e.err = errAssert // there is no object that could be broken
+		e.Reason = "the values cannot be encoded, are they finite? (" + e.Reason + ")"
+	}
+	return err
 }
+
+var errAssert = errors.New("assert reached in llama.cpp")
 
 // DecodeRows turns whole rows of nPerRow elements into f32.
 func DecodeRows(dst []float32, src []byte, srcType uint32, nPerRow int64) error {

@@ -971,10 +971,53 @@ nl_result nl_decode_rows(float * dst, const uint8_t * src, int32_t src_type, int
     });
 }
 
+// Where the f16 scales of a block lie (ggml-common.h).
+static std::vector<size_t> scale_offsets(int32_t type) {
+    switch (type) {
+        case GGML_TYPE_Q4_0: case GGML_TYPE_Q5_0: case GGML_TYPE_Q8_0: case GGML_TYPE_IQ4_NL: case GGML_TYPE_IQ4_XS:
+        case GGML_TYPE_IQ2_XXS: case GGML_TYPE_IQ2_XS: case GGML_TYPE_IQ2_S: case GGML_TYPE_IQ3_XXS: case GGML_TYPE_IQ3_S:
+        case GGML_TYPE_IQ1_S: return { 0 };
+        case GGML_TYPE_Q4_1: case GGML_TYPE_Q5_1: case GGML_TYPE_Q4_K: case GGML_TYPE_Q5_K: return { 0, 2 };
+        case GGML_TYPE_Q2_K:  return { 80, 82 };
+        case GGML_TYPE_Q3_K:  return { 108 };
+        case GGML_TYPE_Q6_K:  return { 208 };
+        case GGML_TYPE_TQ1_0: return { 52 };
+        case GGML_TYPE_TQ2_0: return { 64 };
+        case GGML_TYPE_F16:   return { 0 };
+        default:              return {};
+    }
+}
+
+// The index of the first block with a scale (or value) that is not finite, or -1.
+// ggml_validate_row_data finds the same, but prints it to stderr.
+static int64_t find_not_finite(int32_t type, const uint8_t * data, size_t n) {
+    const size_t size = ggml_type_size((ggml_type) type);
+    if (type == GGML_TYPE_F32 || type == GGML_TYPE_BF16) { // exponents in the upper 16 bits
+        for (size_t i = size - 2; i < n; i += size) {
+            if ((data[i + 1] & 0x7f) == 0x7f && (data[i] & 0x80) != 0) {
+                return (int64_t) (i / size);
+            }
+        }
+        return -1;
+    }
+    for (const size_t offset : scale_offsets(type)) {
+        for (size_t i = offset; i < n; i += size) {
+            if ((data[i + 1] & 0x7c) == 0x7c) {
+                return (int64_t) (i / size);
+            }
+        }
+    }
+    return -1;
+}
+
 nl_result nl_validate_rows(int32_t type, const uint8_t * data, size_t n) {
     return guarded([&](nl_result &) {
+        const int64_t bad = find_not_finite(type, data, n);
+        if (bad >= 0) {
+            throw std::runtime_error("block " + std::to_string(bad) + " has a value that is not finite");
+        }
         if (!ggml_validate_row_data((ggml_type) type, data, n)) {
-            fail("");
+            fail("a block has a value that is not valid");
         }
     });
 }
