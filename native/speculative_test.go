@@ -48,6 +48,11 @@ func TestSpeculativeUsesProposals(t *testing.T) {
 	if a.proposed != 48 || a.accepted != 48 {
 		t.Errorf("proposals: got %d, accepted %d, want 48 of 48 for 51 tokens in batches of 16", a.proposed, a.accepted)
 	}
+	// A draft with the target's weights is right as long as its memory is: nothing
+	// of a proposal may be missing there, or be left over.
+	if a := runDraft(t, random(t), random(t), "once upon a time", SetTokens(60), SetNDraft(3)); a.proposed < 10 || a.accepted < a.proposed-3 {
+		t.Errorf("proposals of the same model: got %d, accepted %d, want at least 10, and all but those behind the end", a.proposed, a.accepted)
+	}
 	contrary := chain(t, []string{"z", "y", "x"})
 	if a := runDraft(t, l, contrary, "z", SetTokens(20), SetNDraft(4)); a.proposed == 0 || a.accepted != 0 {
 		t.Errorf("proposals of a contrary model: got %d, accepted %d, want some, and 0", a.proposed, a.accepted)
