@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -134,7 +135,7 @@ func (a *app) ask(cmd *cobra.Command, c chatFlags, o chat.Options) error {
 	if prompt == "" {
 		return badUsage(cmd, errors.New("prompt: got an empty one, want text with -p or on stdin"))
 	}
-	s, err := chat.Open(cmd.Context(), c.model, o)
+	s, err := a.openChat(cmd.Context(), c, o)
 	if err != nil {
 		return err
 	}
@@ -155,6 +156,14 @@ func (a *app) ask(cmd *cobra.Command, c chatFlags, o chat.Options) error {
 	}
 	a.comment(c, s, reply)
 	return nil
+}
+
+// openChat loads the model, with a bar when that takes long.
+func (a *app) openChat(ctx context.Context, c chatFlags, o chat.Options) (*chat.Session, error) {
+	set, stop := a.stderr.progress("load")
+	defer stop()
+	o.Progress = set
+	return chat.Open(ctx, c.model, o)
 }
 
 // stream prints a piece of a reply as it comes. When nobody reads any more, the system ends the program.

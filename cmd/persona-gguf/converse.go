@@ -21,7 +21,7 @@ const chatHelp = `In a conversation:
 
 // converse holds a conversation: a line from stdin, a reply, and so on.
 func (a *app) converse(ctx context.Context, c chatFlags, o chat.Options) error {
-	s, err := chat.Open(ctx, c.model, o)
+	s, err := a.openChat(ctx, c, o)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 // quantizeFlags are flags whose values need reading before they are options.
 type quantizeFlags struct {
 	outputType, embeddingType      string
-	tensorTypes, tensorTypeFiles   []string
+	rules                          []ruleFlag
 	overrides                      []string
 	pruneLayers                    []int
 	in, out, ftype                 string
@@ -39,11 +39,10 @@ func (a *app) quantize() *cobra.Command {
 			if err := errors.Join(q.positional(args), q.options(&o)); err != nil {
 				return badUsage(cmd, err)
 			}
-			rules, err := q.ruleFiles()
-			if err != nil {
+			var err error
+			if o.TensorTypes, err = q.tensorTypes(); err != nil {
 				return err
 			}
-			o.TensorTypes = append(o.TensorTypes, rules...)
 			return a.runQuantize(cmd.Context(), q, o)
 		},
 	}
@@ -57,8 +56,8 @@ func (a *app) quantize() *cobra.Command {
 	f.StringArrayVar(&q.excludeWeights, "exclude-weights", nil, "do not use the importance matrix for tensors whose name contains this (repeatable)")
 	f.StringVar(&q.outputType, "output-tensor-type", "", "ggml type of output.weight")
 	f.StringVar(&q.embeddingType, "token-embedding-type", "", "ggml type of token_embd.weight")
-	f.StringArrayVar(&q.tensorTypes, "tensor-type", nil, "PATTERN=TYPE: ggml type of the tensors whose name matches (repeatable)")
-	f.StringArrayVar(&q.tensorTypeFiles, "tensor-type-file", nil, "file with PATTERN=TYPE, separated by white space")
+	f.Var(&ruleValue{to: &q.rules}, "tensor-type", "ggml type of the tensors whose name matches; the first match counts (repeatable)")
+	f.Var(&ruleValue{to: &q.rules, file: true}, "tensor-type-file", "the same from a file, separated by white space (repeatable)")
 	f.IntSliceVar(&q.pruneLayers, "prune-layers", nil, "numbers of blocks to leave out")
 	f.BoolVar(&q.keepSplit, "keep-split", false, "write as many files as the input has")
 	f.StringArrayVar(&q.overrides, "override-kv", nil, "KEY=TYPE:VALUE: set a metadata key; TYPE is int, float, bool or str (repeatable)")
@@ -119,13 +118,6 @@ func (q *quantizeFlags) options(o *quant.Options) error {
 		}
 		*t.to = &typ
 	}
-	for _, s := range q.tensorTypes {
-		rule, err := quant.ParseTensorTypeRule(s)
-		if err != nil {
-			return err
-		}
-		o.TensorTypes = append(o.TensorTypes, rule)
-	}
 	for _, s := range q.overrides {
 		kv, err := quant.ParseKVOverride(s)
 		if err != nil {
@@ -136,12 +128,46 @@ func (q *quantizeFlags) options(o *quant.Options) error {
 	return nil
 }
 
-func (q *quantizeFlags) ruleFiles() ([]quant.TensorTypeRule, error) {
+// ruleFlag is one --tensor-type, or the path of one --tensor-type-file.
+type ruleFlag struct {
+	rule quant.TensorTypeRule
+	path string
+}
+
+// ruleValue collects both kinds of flags in one list, because their order counts.
+type ruleValue struct {
+	to   *[]ruleFlag
+	file bool
+}
+
+// Set reads one occurrence of the flag.
+func (v *ruleValue) Set(s string) error {
+	if v.file {
+		*v.to = append(*v.to, ruleFlag{path: s})
+		return nil
+	}
+	rule, err := quant.ParseTensorTypeRule(s)
+	*v.to = append(*v.to, ruleFlag{rule: rule})
+	return err
+}
+
+// Type names the value in the help.
+func (v *ruleValue) Type() string {
+	return map[bool]string{false: "PATTERN=TYPE", true: "FILE"}[v.file]
+}
+
+// String gives the default, which is none.
+func (v *ruleValue) String() string { return "" }
+
+func (q *quantizeFlags) tensorTypes() ([]quant.TensorTypeRule, error) {
 	var all []quant.TensorTypeRule
-	for _, path := range q.tensorTypeFiles {
-		rules, err := quant.ReadTensorTypeRules(path)
-		if err != nil {
-			return nil, err
+	for _, flag := range q.rules {
+		rules := []quant.TensorTypeRule{flag.rule}
+		if flag.path != "" {
+			var err error
+			if rules, err = quant.ReadTensorTypeRules(flag.path); err != nil {
+				return nil, err
+			}
 		}
 		all = append(all, rules...)
 	}

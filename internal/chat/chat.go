@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -35,6 +36,8 @@ type Options struct {
 	Template string              // Jinja source in place of the model's own
 	Raw      bool                // no template: the text goes in as it is
 	Think    bool                // the template may let the model think first
+
+	Progress func(done, total int64) // told how much of the model is loaded, in bytes
 }
 
 // DefaultOptions are Ollama's.
@@ -98,7 +101,12 @@ func (s *Session) open(ctx context.Context) error {
 	o := &s.options
 	params := llama.DefaultModelParams()
 	params.GPULayers, params.MainGPU, params.UseMMap = o.GPULayers, o.MainGPU, !o.NoMMap
-	params.Progress = func(float32) bool { return ctx.Err() == nil }
+	params.Progress = func(share float32) bool {
+		if info, err := os.Stat(s.path); err == nil && o.Progress != nil {
+			o.Progress(int64(float64(share)*float64(info.Size())), info.Size())
+		}
+		return ctx.Err() == nil
+	}
 	var err error
 	if s.model, err = llama.LoadModel(s.path, params); err != nil {
 		return err
