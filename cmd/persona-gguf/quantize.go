@@ -61,7 +61,7 @@ func (a *app) quantize() *cobra.Command {
 	f.IntSliceVar(&q.pruneLayers, "prune-layers", nil, "numbers of blocks to leave out")
 	f.BoolVar(&q.keepSplit, "keep-split", false, "write as many files as the input has")
 	f.StringArrayVar(&q.overrides, "override-kv", nil, "KEY=TYPE:VALUE: set a metadata key; TYPE is int, float, bool or str (repeatable)")
-	f.BoolVar(&q.dryRun, "dry-run", false, "print the plan (tensors, types, sizes, free disk) and write nothing")
+	f.BoolVar(&q.dryRun, "dry-run", false, "print the plan (tensors, types, sizes) and write nothing")
 	f.IntVar(&q.maxBufferMiB, "max-buffer-size", 0, "MiB of data held in memory at most (default: 64)")
 	f.IntVarP(&q.threads, "threads", "t", 0, "encoders at work, the same as THREADS (default: one per CPU)")
 	return cmd
@@ -224,7 +224,7 @@ func (a *app) printQuantizePlan(p *quant.Plan) error {
 	if a.json {
 		return a.printJSON(map[string]any{
 			"path": p.Files[0].Path, "arch": p.Arch, "type": p.FType, "size": p.Size, "input_size": p.SourceBytes,
-			"bpw": bpw, "free_disk": p.FreeDisk, "tensors": tensors,
+			"bpw": bpw, "tensors": tensors,
 		})
 	}
 	t := newTable(a.stdout)

@@ -196,7 +196,7 @@ func began(ts *testscript.TestScript, pattern string, output *os.File) bool {
 	return len(matches) > 0
 }
 
-// bigmodel DIR writes a model folder of about a gigabyte, with a sparse file of zeros, so that there is
+// bigmodel DIR writes a model folder of some 600 MB, with a sparse file of zeros, so that there is
 // time to interrupt its conversion.
 func writeBigModel(ts *testscript.TestScript, _ bool, args []string) {
 	writeModel(ts, false, []string{"qwen3-untied", args[0]})
@@ -206,7 +206,7 @@ func writeBigModel(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Check(json.Unmarshal(text, &config))
 	old := int64(config["intermediate_size"].(float64))
-	const size = 1 << 18
+	const size = 1 << 17
 	config["intermediate_size"] = size
 	text, err = json.Marshal(config)
 	ts.Check(err)
