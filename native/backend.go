@@ -14,6 +14,9 @@ import (
 	"unsafe"
 )
 
+// The row encoders need no backend, but they too may log and assert.
+func init() { C.nl_hooks() }
+
 var initOnce = sync.OnceValue(func() error {
 	return check(C.nl_init(), "load backends", "from "+LibraryDir())
 })

@@ -164,6 +164,9 @@ func encodeRows(dst []byte, dt TensorType, src []byte, st TensorType, rows, nPer
 	return err
 }
 
+// useKernels switches the SIMD ways (kernels/) on, as they are, or off.
+func useKernels(on bool) { C.nl_use_kernels(cbool(on)) }
+
 var errAssert = errors.New("assert reached in llama.cpp")
 
 // DecodeRows turns whole rows of nPerRow elements into f32.

@@ -140,6 +140,36 @@ func TestEncodeFloats(t *testing.T) {
 	}
 }
 
+// TestKernelsEqualPlain compares the SIMD ways with ggml's loops, at every length
+// of the last group and on every value that is hard or not a number.
+func TestKernelsEqualPlain(t *testing.T) {
+	defer useKernels(true)
+	x := hard()
+	every := make([]byte, 0, 1<<17)
+	for i := range 1 << 16 {
+		every = binary.LittleEndian.AppendUint16(every, uint16(i))
+	}
+	for n := len(x) - 9; n <= len(x); n++ {
+		var half [2][]byte
+		var full [2][]float32
+		for i, on := range []bool{true, false} {
+			useKernels(on)
+			var intact func() bool
+			half[i], intact = guarded(2 * n)
+			full[i] = make([]float32, n)
+			if err := EncodeRows(half[i], typeF16, f32Bytes(x[:n]), typeF32, int64(n), nil); err != nil || !intact() {
+				t.Fatalf("%d values: %v, or written outside", n, err)
+			}
+			if err := DecodeRows(full[i], every[:2*n], typeF16, int64(n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(half[0], half[1]) || !bytes.Equal(f32Bytes(full[0]), f32Bytes(full[1])) {
+			t.Fatalf("%d values: other bytes than the plain way", n)
+		}
+	}
+}
+
 // TestEncodeSixteenBits goes through every f16 and bf16 value.
 func TestEncodeSixteenBits(t *testing.T) {
 	all := make([]byte, 0, 1<<17)

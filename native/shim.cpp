@@ -10,6 +10,8 @@
 #include "llama-grammar.h"
 #include "log.h"
 
+#include "kernels/half.h"
+
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -156,12 +158,14 @@ char * nl_library_path(void) {
     return real != nullptr ? real : strdup(info.dli_fname);
 }
 
+void nl_hooks(void) {
+    llama_log_set(on_log, nullptr); // sets ggml's too
+    common_log_set_verbosity_thold(-1);
+    ggml_set_abort_callback(on_abort);
+}
+
 nl_result nl_init(void) {
     return guarded([](nl_result & r) {
-        llama_log_set(on_log, nullptr); // sets ggml's too
-        common_log_set_verbosity_thold(-1);
-        ggml_set_abort_callback(on_abort);
-
         std::unique_ptr<char, decltype(&free)> lib(nl_library_path(), &free);
         if (lib) {
             std::string dir(lib.get());
@@ -934,6 +938,14 @@ nl_result nl_quantize(const char * in, const char * out, const llama_model_quant
 // that a call needs little memory whatever the size of the tensor.
 constexpr int64_t row_chunk = 32 * 1024; // elements, at least one row
 
+static void to_f32(const uint8_t * src, int32_t type, float * dst, int64_t n) {
+    if (type == GGML_TYPE_F16) {
+        kernel_f16_to_f32(reinterpret_cast<const ggml_fp16_t *>(src), dst, n);
+    } else {
+        ggml_get_type_traits((ggml_type) type)->to_float(src, dst, n);
+    }
+}
+
 static const float * rows_to_f32(const uint8_t * src, int32_t type, int64_t n, std::vector<float> & buf) {
     if (type == GGML_TYPE_F32) {
         if (reinterpret_cast<uintptr_t>(src) % alignof(float) == 0) {
@@ -942,12 +954,16 @@ static const float * rows_to_f32(const uint8_t * src, int32_t type, int64_t n, s
         memcpy(buf.data(), src, (size_t) n * sizeof(float));
         return buf.data();
     }
-    ggml_get_type_traits((ggml_type) type)->to_float(src, buf.data(), n);
+    to_f32(src, type, buf.data(), n);
     return buf.data();
 }
 
+void nl_use_kernels(bool on) {
+    kernels_off.store(!on);
+}
+
 nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row, const float * imatrix) {
-    return guarded([&](nl_result & r) {
+    return guarded([&](nl_result &) {
         const size_t  src_row = ggml_row_size((ggml_type) src_type, n_per_row);
         const size_t  dst_row = ggml_row_size((ggml_type) dst_type, n_per_row);
         const int64_t step    = std::max<int64_t>(1, row_chunk / n_per_row);
@@ -956,7 +972,11 @@ nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, i
         for (int64_t i = 0; i < nrows; i += step) {
             const int64_t n = std::min(step, nrows - i);
             const float * x = rows_to_f32(src + i * src_row, src_type, n * n_per_row, buf);
-            r.n += (int64_t) ggml_quantize_chunk((ggml_type) dst_type, x, dst + i * dst_row, 0, n, n_per_row, imatrix);
+            if (dst_type == GGML_TYPE_F16) {
+                kernel_f32_to_f16(x, reinterpret_cast<ggml_fp16_t *>(dst + i * dst_row), n * n_per_row);
+                continue;
+            }
+            ggml_quantize_chunk((ggml_type) dst_type, x, dst + i * dst_row, 0, n, n_per_row, imatrix);
         }
     });
 }
@@ -967,7 +987,7 @@ nl_result nl_decode_rows(float * dst, const uint8_t * src, int32_t src_type, int
             memcpy(dst, src, (size_t) (nrows * n_per_row) * sizeof(float));
             return;
         }
-        ggml_get_type_traits((ggml_type) src_type)->to_float(src, dst, nrows * n_per_row);
+        to_f32(src, src_type, dst, nrows * n_per_row);
     });
 }
 

@@ -34,7 +34,8 @@ typedef struct nl_string {
 } nl_string;
 
 // backend.go
-nl_result    nl_init(void);
+void         nl_hooks(void); // log and assert handlers, before anything else
+nl_result    nl_init(void);  // backends
 char *       nl_library_path(void);
 void         nl_forward_log(bool on);
 const char * nl_build_commit(void);
@@ -139,6 +140,7 @@ nl_result      nl_chat_parse(nl_chat * t, const char * request, size_t n); // p:
 nl_result nl_quantize(const char * in, const char * out, const struct llama_model_quantize_params * p, uintptr_t progress);
 
 // rows.go
+void      nl_use_kernels(bool on); // off: the plain loops only
 nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row, const float * imatrix);
 nl_result nl_decode_rows(float * dst, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row);
 nl_result nl_validate_rows(int32_t type, const uint8_t * data, size_t n);
