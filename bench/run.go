@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"time"
 
@@ -16,6 +17,10 @@ func Run(ctx context.Context, p Params, report func(Result) error) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
+	// The OpenMP runtime below llama.cpp keeps a team of threads for every thread that calls it. From a
+	// goroutine that moves between threads each call could meet, or make, another team.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	r := runner{params: p, random: rand.New(rand.NewPCG(1, 2))}
 	defer r.close()
 	for _, in := range p.instances() {

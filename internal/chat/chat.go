@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -192,6 +193,10 @@ func rate(n int, d time.Duration) float64 {
 // whole UTF-8 characters. After an error the conversation is as it was before; only when ctx is done
 // the reply so far is kept, and returned with the error.
 func (s *Session) Say(ctx context.Context, text string, emit func(piece string)) (Reply, error) {
+	// The OpenMP runtime below llama.cpp keeps a team of threads for every thread that calls it: a goroutine
+	// that moves between threads halves the speed of generating.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	reply, err := s.say(ctx, text, emit)
 	if err != nil {
 		return reply, fmt.Errorf("chat with %s: %w", s.path, err)
