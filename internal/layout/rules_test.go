@@ -20,6 +20,7 @@ var imports = map[string][]string{
 	"convert": {"gguf", "safetensors", "native", "internal/atomicfile", "internal/pipe"},
 	"quant":   {"gguf", "native", "internal/atomicfile", "internal/pipe"},
 	"bench":   {"native", "internal/unit"},
+	"persona": {"native"},
 
 	"cmd/persona-gguf": {"bench", "convert", "gguf", "native", "quant", "safetensors", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 
