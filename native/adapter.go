@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 )
 
@@ -95,4 +96,52 @@ func (a *Adapter) Meta(key string) (string, bool) {
 	return sized(func(buf *C.char, n C.size_t) C.int32_t {
 		return C.llama_adapter_meta_val_str(p, ck, buf, n)
 	}), true
+}
+
+// AdapterScale is an adapter and how strongly it acts.
+type AdapterScale struct {
+	Adapter *Adapter
+	Scale   float32
+}
+
+// SetAdapters applies these LoRA adapters and no others; none takes all away.
+func (c *ModelContext) SetAdapters(as []AdapterScale) error {
+	if err := c.use("set adapters"); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	n := len(as)
+	ptrs := (*[1 << 16]*C.struct_llama_adapter_lora)(C.calloc(C.size_t(n+1), C.size_t(unsafe.Sizeof(uintptr(0)))))
+	defer C.free(unsafe.Pointer(ptrs))
+	scales := make([]C.float, n+1)
+	var held []*Adapter
+	release := func(list []*Adapter) {
+		for _, a := range list {
+			a.release()
+		}
+	}
+	for i, a := range as {
+		p, err := a.Adapter.use()
+		if err == nil {
+			held = append(held, a.Adapter)
+			switch {
+			case a.Adapter.model != c.model:
+				err = fmt.Errorf("adapter %s: it was loaded for another model", a.Adapter.path)
+			case math.IsNaN(float64(a.Scale)) || math.IsInf(float64(a.Scale), 0):
+				err = fmt.Errorf("adapter %s: scale: got %v, want a number", a.Adapter.path, a.Scale)
+			}
+		}
+		if err != nil {
+			release(held)
+			return fmt.Errorf("set adapters: %w", err)
+		}
+		ptrs[i], scales[i] = p, C.float(a.Scale)
+	}
+	if err := c.check(C.nl_set_adapters(c.ptr, &ptrs[0], &scales[0], C.size_t(n)), "set adapters"); err != nil {
+		release(held)
+		return err
+	}
+	release(c.adapters)
+	c.adapters = held
+	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"runtime/cgo"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 )
 
 // Pooling says how the token embeddings of a sequence become one.
@@ -403,52 +402,4 @@ func (c *ModelContext) setAbort(f func() bool) {
 	if old != 0 {
 		old.Delete()
 	}
-}
-
-// AdapterScale is an adapter and how strongly it acts.
-type AdapterScale struct {
-	Adapter *Adapter
-	Scale   float32
-}
-
-// SetAdapters applies these LoRA adapters and no others; none takes all away.
-func (c *ModelContext) SetAdapters(as []AdapterScale) error {
-	if err := c.use("set adapters"); err != nil {
-		return err
-	}
-	defer c.mu.Unlock()
-	n := len(as)
-	ptrs := (*[1 << 16]*C.struct_llama_adapter_lora)(C.calloc(C.size_t(n+1), C.size_t(unsafe.Sizeof(uintptr(0)))))
-	defer C.free(unsafe.Pointer(ptrs))
-	scales := make([]C.float, n+1)
-	var held []*Adapter
-	release := func(list []*Adapter) {
-		for _, a := range list {
-			a.release()
-		}
-	}
-	for i, a := range as {
-		p, err := a.Adapter.use()
-		if err == nil {
-			held = append(held, a.Adapter)
-			switch {
-			case a.Adapter.model != c.model:
-				err = fmt.Errorf("adapter %s: it was loaded for another model", a.Adapter.path)
-			case math.IsNaN(float64(a.Scale)) || math.IsInf(float64(a.Scale), 0):
-				err = fmt.Errorf("adapter %s: scale: got %v, want a number", a.Adapter.path, a.Scale)
-			}
-		}
-		if err != nil {
-			release(held)
-			return fmt.Errorf("set adapters: %w", err)
-		}
-		ptrs[i], scales[i] = p, C.float(a.Scale)
-	}
-	if err := c.check(C.nl_set_adapters(c.ptr, &ptrs[0], &scales[0], C.size_t(n)), "set adapters"); err != nil {
-		release(held)
-		return err
-	}
-	release(c.adapters)
-	c.adapters = held
-	return nil
 }

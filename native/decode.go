@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"unsafe"
 )
 
@@ -315,4 +316,14 @@ func (c *ModelContext) SeqEmbeddings(seq int32) ([]float32, error) {
 		n = int(C.llama_model_n_cls_out(c.model.ptr))
 	}
 	return unsafe.Slice((*float32)(r.p), n), nil
+}
+
+// onOneThread keeps the goroutine on its OS thread until the returned function
+// is called. OpenMP (libgomp) has one team of workers for each thread that
+// computes: a goroutine that wanders between threads from token to token leaves
+// teams behind that spin for a while and halve the speed of the next. A loop
+// around Decode of your own wants runtime.LockOSThread for the same reason.
+func onOneThread() func() {
+	runtime.LockOSThread()
+	return runtime.UnlockOSThread
 }

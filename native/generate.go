@@ -44,6 +44,7 @@ type GenerateResult struct {
 // sequence then holds the prompt and all sampled tokens but the last. When ctx is
 // done, the result so far is returned with its error.
 func (c *ModelContext) Generate(ctx context.Context, tokens []Token, s *Sampler, o GenerateOptions) (GenerateResult, error) {
+	defer onOneThread()()
 	start := time.Now()
 	res := GenerateResult{PromptTokens: len(tokens)}
 	if err := c.DecodeTokensContext(ctx, tokens, o.Seq, o.Pos, LogitsLast); err != nil {
