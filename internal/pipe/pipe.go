@@ -27,6 +27,7 @@ type Panic struct {
 	Stack []byte
 }
 
+// String is the original value and the worker's stack.
 func (p *Panic) String() string { return fmt.Sprintf("%v\n\nworker stack:\n%s", p.Value, p.Stack) }
 
 // Error makes the panic readable in the runtime's own report.
