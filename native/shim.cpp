@@ -11,6 +11,7 @@
 #include "log.h"
 
 #include "kernels/half.h"
+#include "kernels/lowrank.h"
 
 #include <dlfcn.h>
 
@@ -989,6 +990,10 @@ nl_result nl_decode_rows(float * dst, const uint8_t * src, int32_t src_type, int
         }
         to_f32(src, src_type, dst, nrows * n_per_row);
     });
+}
+
+void nl_add_low_rank(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
+    kernel_low_rank(w, b, a, rows, cols, r, scale);
 }
 
 // Where the f16 scales of a block lie (ggml-common.h).

@@ -142,6 +142,7 @@ nl_result nl_quantize(const char * in, const char * out, const struct llama_mode
 // rows.go
 void      nl_use_kernels(bool on); // off: the plain loops only
 nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row, const float * imatrix);
+void      nl_add_low_rank(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale);
 nl_result nl_decode_rows(float * dst, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row);
 nl_result nl_validate_rows(int32_t type, const uint8_t * data, size_t n);
 

@@ -1,0 +1,63 @@
+package llama
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// TestAddLowRank compares with plain Go, bit for bit: shapes around the width of
+// vectors and strips, and nothing written beyond.
+func TestAddLowRank(t *testing.T) {
+	for _, shape := range [][3]int{{1, 1, 1}, {3, 7, 2}, {2, 255, 3}, {5, 256, 16}, {4, 257, 8}, {3, 1000, 4}} {
+		t.Run(fmt.Sprint(shape), func(t *testing.T) {
+			rows, cols, r := shape[0], shape[1], shape[2]
+			rng := rand.New(rand.NewPCG(1, uint64(cols)))
+			fill := func(n int) []float32 {
+				v := make([]float32, n)
+				for i := range v {
+					v[i] = float32(rng.NormFloat64())
+				}
+				return v
+			}
+			const guard = 8
+			w := fill(rows*cols + guard)
+			b, a := fill(rows*r), fill(r*cols)
+			want := append([]float32(nil), w...)
+			const scale = float32(1.7)
+			for i := range rows {
+				for j := range cols {
+					var sum float32
+					for k := range r {
+						sum += float32(b[i*r+k] * a[k*cols+j])
+					}
+					want[i*cols+j] += float32(scale * sum)
+				}
+			}
+			if err := AddLowRank(w[:rows*cols], b, a, rows, cols, r, scale); err != nil {
+				t.Fatal(err)
+			}
+			for i := range w {
+				if math.Float32bits(w[i]) != math.Float32bits(want[i]) {
+					t.Fatalf("element %d: got %v, want %v", i, w[i], want[i])
+				}
+			}
+		})
+	}
+}
+
+// TestAddLowRankShapes refuses what does not fit.
+func TestAddLowRankShapes(t *testing.T) {
+	v := make([]float32, 12)
+	for _, c := range []struct{ w, b, a, rows, cols, r int }{
+		{12, 3, 4, 3, 4, 2}, {11, 3, 4, 3, 4, 1}, {12, 3, 5, 3, 4, 1}, {0, 0, 0, 0, 0, 0}, {12, 3, 4, -3, -4, 1},
+	} {
+		if AddLowRank(v[:c.w], v[:c.b], v[:c.a], c.rows, c.cols, c.r, 1) == nil {
+			t.Errorf("%+v: got no error", c)
+		}
+	}
+	if err := AddLowRank(nil, nil, v[:4], 0, 4, 1, 1); err != nil {
+		t.Errorf("no rows: %v", err)
+	}
+}
