@@ -13,7 +13,7 @@ import (
 
 // planMeta sets the keys of the output in llama-quantize's order.
 func (p *Plan) planMeta() error {
-	src := p.model.Meta
+	src := p.src.Metadata()
 	p.Meta = new(gguf.Metadata)
 	for key, v := range src.All() {
 		if err := p.Meta.Set(key, cutZeros(v)); err != nil {
@@ -173,10 +173,7 @@ func (p *Plan) layOut(i int, out string) error {
 
 // checkPaths refuses an output that is one of the files read.
 func (p *Plan) checkPaths() error {
-	inputs := []string{}
-	for _, f := range p.model.Files {
-		inputs = append(inputs, f.Path)
-	}
+	inputs := p.src.Paths()
 	if p.o.Imatrix != "" {
 		inputs = append(inputs, p.o.Imatrix)
 	}

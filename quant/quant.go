@@ -104,7 +104,7 @@ type Plan struct {
 
 	o          Options
 	target     target
-	model      *gguf.Model
+	src        Source
 	hp         *hparams
 	imatrix    *Imatrix
 	rules      typeRules
@@ -121,22 +121,32 @@ type Plan struct {
 // importance matrix is checked here; not-a-number values in the weights are found by Write.
 func NewPlan(ctx context.Context, in, out, ftype string, o Options) (*Plan, error) {
 	p := &Plan{In: in, o: o, create: createAtomic}
-	err := p.build(ctx, out, ftype)
-	if err != nil {
+	return p.finish(ctx, out, ftype)
+}
+
+// NewPlanFrom is NewPlan for a model that need not be a file: src, which errors
+// call in. The plan's Close closes src, and so does a failure.
+func NewPlanFrom(ctx context.Context, src Source, in, out, ftype string, o Options) (*Plan, error) {
+	p := &Plan{In: in, o: o, create: createAtomic, src: src}
+	return p.finish(ctx, out, ftype)
+}
+
+func (p *Plan) finish(ctx context.Context, out, ftype string) (*Plan, error) {
+	if err := p.build(ctx, out, ftype); err != nil {
 		p.Close()
-		return nil, fmt.Errorf("quantize %s: %w", in, err)
+		return nil, fmt.Errorf("quantize %s: %w", p.In, err)
 	}
 	return p, nil
 }
 
 // Close closes the input. A second Close does nothing.
 func (p *Plan) Close() error {
-	if p.model == nil {
+	if p.src == nil {
 		return nil
 	}
-	m := p.model
-	p.model = nil
-	return m.Close()
+	src := p.src
+	p.src = nil
+	return src.Close()
 }
 
 func (p *Plan) build(ctx context.Context, out, ftype string) error {
@@ -191,8 +201,12 @@ func (p *Plan) checkOptions(ftype string) (err error) {
 }
 
 func (p *Plan) openModel() (err error) {
-	if p.model, err = gguf.OpenModel(p.In); err != nil {
-		return err
+	if p.src == nil {
+		model, err := gguf.OpenModel(p.In)
+		if err != nil {
+			return err
+		}
+		p.src = fileSource{model}
 	}
 	p.hp, err = readHParams(p.reader())
 	if err != nil {
@@ -202,7 +216,7 @@ func (p *Plan) openModel() (err error) {
 	return nil
 }
 
-func (p *Plan) reader() metaReader { return metaReader{p.model.Meta, p.o.OverrideKV} }
+func (p *Plan) reader() metaReader { return metaReader{p.src.Metadata(), p.o.OverrideKV} }
 
 func (p *Plan) loadImatrix() (err error) {
 	if p.o.Imatrix == "" {
@@ -232,7 +246,7 @@ func (p *Plan) warn(format string, args ...any) {
 // inBlockOrder gives the source's tensors as the reference's loader sorts them:
 // those outside blocks by name, then block by block.
 func (p *Plan) inBlockOrder() []gguf.TensorInfo {
-	sorted := slices.Clone(p.model.Tensors)
+	sorted := slices.Clone(p.src.TensorInfos())
 	slices.SortFunc(sorted, func(a, b gguf.TensorInfo) int {
 		blockA, _ := blockOf(a.Name)
 		blockB, _ := blockOf(b.Name)
@@ -256,11 +270,11 @@ func (p *Plan) listTensors() error {
 		}
 		p.Tensors = append(p.Tensors, PlannedTensor{
 			Name: name, SourceName: t.Name, SourceType: t.Type, Type: t.Type, NE: gguf.TrimNE(t.NE),
-			SourceBytes: t.Bytes(), shard: p.model.Shard(t.Name),
+			SourceBytes: t.Bytes(), shard: p.src.Shard(t.Name),
 		})
 	}
 	if p.o.KeepSplit {
-		offset := func(t PlannedTensor) uint64 { info, _ := p.model.Tensor(t.SourceName); return info.Offset }
+		offset := func(t PlannedTensor) uint64 { info, _ := p.src.Tensor(t.SourceName); return info.Offset }
 		slices.SortStableFunc(p.Tensors, func(a, b PlannedTensor) int {
 			return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(offset(a), offset(b)))
 		})

@@ -58,7 +58,7 @@ func (p *Plan) Write(ctx context.Context) (*Result, error) {
 
 func (p *Plan) write(ctx context.Context) (err error) {
 	switch {
-	case p.model == nil:
+	case p.src == nil:
 		return errors.New("plan is closed")
 	case p.o.DryRun:
 		return cmp.Or(p.blocked, errors.New("plan is a dry run"))
@@ -190,7 +190,7 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 func (p *Plan) encode(c *piece, buffers *pipe.Buffers) ([]byte, error) {
 	t := c.tensor
 	src := buffers.Get(int(c.size))
-	if err := p.model.ReadTensorAt(t.SourceName, src, c.off); err != nil {
+	if err := p.src.ReadTensorAt(t.SourceName, src, c.off); err != nil {
 		return nil, err
 	}
 	if err := llama.ValidateRows(src, uint32(t.SourceType)); err != nil {

@@ -21,6 +21,7 @@ type Tensor struct {
 	Begin, End int64
 
 	elements int64
+	read     ReadFunc // of a tensor that is computed
 }
 
 // Bytes gives the size of the data.
@@ -36,6 +37,8 @@ func (t *Tensor) ReadAt(p []byte, off int64) error {
 	var err error
 	if off < 0 || off > t.Bytes() || int64(len(p)) > t.Bytes()-off {
 		err = fmt.Errorf("got %d bytes at %d, want a part of its %d bytes", len(p), off, t.Bytes())
+	} else if t.read != nil {
+		return t.read(p, off)
 	} else {
 		err = readFull(t.File.file, p, t.Begin+off)
 	}
@@ -47,6 +50,9 @@ func (t *Tensor) ReadAt(p []byte, off int64) error {
 
 // Data gives the tensor's bytes out of the mapped file; see [File.Map].
 func (t *Tensor) Data() ([]byte, error) {
+	if t.read != nil {
+		return nil, fmt.Errorf("map safetensors %s: tensor %q: it is computed, not stored", t.File.Path, t.Name)
+	}
 	data, err := t.File.Map()
 	if err != nil {
 		return nil, err

@@ -1,0 +1,34 @@
+package quant
+
+import "github.com/persona-gguf/persona-gguf/gguf"
+
+// Source is a GGUF model to be quantized: a file, or one that is made while it is
+// read. ReadTensorAt fills p with the tensor's bytes from off on, any range, and
+// may be called from many goroutines at once.
+type Source interface {
+	Metadata() *gguf.Metadata
+	TensorInfos() []gguf.TensorInfo
+	Tensor(name string) (gguf.TensorInfo, bool)
+	Shard(name string) int // number of the file that holds the tensor
+	ReadTensorAt(name string, p []byte, off int64) error
+	Paths() []string // files that are read and must not be replaced
+	Close() error
+}
+
+// fileSource is a model that lies in files.
+type fileSource struct{ *gguf.Model }
+
+// Metadata gives the keys of the first file.
+func (s fileSource) Metadata() *gguf.Metadata { return s.Meta }
+
+// TensorInfos gives the tensors of all files.
+func (s fileSource) TensorInfos() []gguf.TensorInfo { return s.Tensors }
+
+// Paths gives the files.
+func (s fileSource) Paths() []string {
+	var paths []string
+	for _, f := range s.Files {
+		paths = append(paths, f.Path)
+	}
+	return paths
+}
