@@ -27,6 +27,7 @@ The text of a record is tokenized as it is, nothing is added, and labels outside
 
 import json
 import os
+import select
 import shutil
 import signal
 import sys
@@ -56,7 +57,10 @@ def emit(event, **values):
     """Writes one event; only the first process does."""
     if main_process():
         line = json.dumps({"event": event, **values}, ensure_ascii=False, allow_nan=False)
-        os.write(EVENTS, (line + "\n").encode("utf-8", "replace"))
+        try:
+            os.write(EVENTS, (line + "\n").encode("utf-8", "replace"))
+        except BrokenPipeError:  # nobody listens any more; the checkpoint is still worth saving
+            pass
 
 
 # --- stopping ----------------------------------------------------------------------------------
@@ -77,9 +81,15 @@ class Stop:
         self.asked = True
 
     def watch(self):
-        """Waits for the end of standard input."""
+        """Waits for the end of standard input. If the reader of our output is gone too, there is no output."""
         while os.read(0, 4096):
             pass
+        poll = select.poll()
+        poll.register(2, 0)
+        if poll.poll(0):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 1)
+            os.dup2(nowhere, 2)
         self.asked = True
 
     def agreed(self, device):
@@ -320,6 +330,14 @@ def versions():
     return {"python": sys.version.split()[0], **{name: version(name) for name in names}}
 
 
+def missing():
+    """The packages that cannot be found, looked for but not loaded."""
+    from importlib.util import find_spec
+
+    names = ["torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "tokenizers"]
+    return [name for name in names if find_spec(name) is None]
+
+
 # --- the run -----------------------------------------------------------------------------------
 
 
@@ -336,6 +354,7 @@ def save_adapter(trainer, config):
     saved["target_modules"] = config["target_modules"]  # a set in PEFT, whose order changes from run to run
     path.write_text(json.dumps(saved, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     for name in ("adapter_model.safetensors", "adapter_config.json"):
+        (partial / name).chmod(path.stat().st_mode)  # safetensors makes files for the owner only
         with open(partial / name, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial / name, out / name)
@@ -344,6 +363,7 @@ def save_adapter(trainer, config):
 
 def train(config):
     """The whole run; emits what happens and ends with "done" or "interrupted"."""
+    stop = Stop(config["watch_stdin"])
     tokenizer, backend = load_tokenizer(config["base"])
     rows, ends = read_data(config, backend)
 
@@ -359,9 +379,11 @@ def train(config):
     torch.manual_seed(config["seed"])
     emit("start", versions=versions(), device=torch.cuda.get_device_name() if cuda else "cpu", processes=int(os.environ.get("WORLD_SIZE", "1")),
          optimizer=config["optimizer"], compute="bfloat16" if cuda or config["four_bit"] else "float32")
-    stop = Stop(config["watch_stdin"])
     model = load_model(config, cuda)
     base_quant = quantization(model)
+    if stop.asked and "RANK" not in os.environ:  # several processes stop together after their first step
+        emit("interrupted", step=0)
+        return 3
     evaluate = bool(rows["eval"])
     report = reporter(stop, config)
     callbacks = [report]
@@ -391,12 +413,15 @@ def train(config):
 
 
 def run(arguments_):
-    """fetch NAME, or the path of a configuration."""
+    """check, fetch NAME WHAT, or the path of a configuration."""
+    if arguments_ == ["check"]:
+        emit("check", missing=missing())
+        return 0
     if arguments_[:1] == ["fetch"] and len(arguments_) == 3:
         emit("base", path=fetch(arguments_[1], arguments_[2]))
         return 0
     if len(arguments_) != 1:
-        raise Problem("usage", "want the path of a configuration, or: fetch NAME config|all")
+        raise Problem("usage", "want the path of a configuration, or: check, or: fetch NAME config|all")
     return train(json.loads(Path(arguments_[0]).read_text(encoding="utf-8")))
 
 

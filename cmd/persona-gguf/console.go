@@ -31,10 +31,21 @@ func (c *console) Write(p []byte) (int, error) {
 // progress starts a meter; stop ends it.
 func (c *console) progress(label string) (set progress.Func, stop func()) {
 	m := progress.New(c.w, label)
+	return m.Set, c.show(m)
+}
+
+// steps starts a meter of steps; stop ends it.
+func (c *console) steps(label string) (set func(done, total int64, detail string), stop func()) {
+	m := progress.NewSteps(c.w, label)
+	return m.SetStep, c.show(m)
+}
+
+// show has messages keep out of the way of a meter, until it is stopped.
+func (c *console) show(m *progress.Meter) (stop func()) {
 	c.mu.Lock()
 	c.meter = m
 	c.mu.Unlock()
-	return m.Set, func() {
+	return func() {
 		m.Stop()
 		c.mu.Lock()
 		c.meter = nil

@@ -10,10 +10,10 @@ import (
 
 // valueNames are what the help calls a flag's value, in place of pflag's names of Go types.
 var valueNames = map[string]string{
-	" string": " TEXT", " stringArray": " TEXT", " int": " N", " ints": " N,N", " float32": " X", "[=true|false]": "",
+	" string": " TEXT", " stringArray": " TEXT", " int": " N", " ints": " N,N", " float32": " X", " float": " X", "[=true|false]": "",
 }
 
-var valueName = regexp.MustCompile(`^( +(?:-\w, )?--[\w-]+)( stringArray| string| ints| int| float32|\[=true\|false\])\b?`)
+var valueName = regexp.MustCompile(`^( +(?:-\w, )?--[\w-]+)( stringArray| string| ints| int| float32| float|\[=true\|false\])\b?`)
 
 // flagUsages is the list of flags for the help.
 func flagUsages(f *pflag.FlagSet) string {

@@ -11,6 +11,7 @@ import (
 	"github.com/persona-gguf/persona-gguf/internal/chat"
 	"github.com/persona-gguf/persona-gguf/internal/summary"
 	"github.com/persona-gguf/persona-gguf/quant"
+	"github.com/persona-gguf/persona-gguf/train"
 )
 
 // hints says what to do next after an error. The first that fits counts.
@@ -25,6 +26,13 @@ var hints = []struct {
 	{quant.ErrImatrix, "give an importance matrix with --imatrix, or choose a type that needs none, such as Q4_0"},
 	{quant.ErrNoSpace, "free some disk space, or write to another disk"},
 	{llama.ErrNoKVSlot, "choose a longer context with --num-ctx"},
+	{train.ErrTooLong, "raise --max-length, or let some be left out with --max-truncated 0.01"},
+	{train.ErrMemory, "lower --batch-size and raise --grad-accum by as much, lower --max-length, or keep NF4 (no --no-4bit); --unload-ollama frees what Ollama holds"},
+	{train.ErrExists, "go on with it with --resume, or choose another --output-dir"},
+	{train.ErrResume, "take the flags and files that the run was started with, or start anew in another --output-dir"},
+	{train.ErrBase, "check the spelling: real names of the hub look like Qwen/Qwen3-4B-Instruct-2507; a private one needs HF_TOKEN"},
+	{train.ErrEnvironment, "check the network and run it again; 'persona-gguf doctor' says what is there, --python takes an interpreter of yours"},
+	{train.ErrNoSpace, "free some disk space, or write to another disk"},
 	{syscall.ENOSPC, "free some disk space, or write to another disk"},
 	{syscall.EROFS, "choose a folder that you may write to"},
 	{fs.ErrPermission, "check the permissions of the file and of its folder, or choose another folder"},

@@ -17,16 +17,18 @@ var imports = map[string][]string{
 	"native":                    {},
 	"native/internal/tinymodel": {},
 
-	"convert": {"gguf", "safetensors", "native", "internal/atomicfile", "internal/pipe"},
+	"convert": {"gguf", "lora", "quant", "safetensors", "native", "internal/atomicfile", "internal/pipe"},
+	"lora":    {"native", "safetensors", "internal/atomicfile", "internal/pipe"},
 	"quant":   {"gguf", "native", "internal/atomicfile", "internal/pipe"},
 	"bench":   {"native", "internal/unit"},
 	"persona": {"native"},
+	"train":   {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
-	"cmd/persona-gguf": {"bench", "convert", "gguf", "native", "quant", "safetensors", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
+	"cmd/persona-gguf": {"bench", "convert", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 
 	"internal/atomicfile":      {},
 	"internal/chat":            {"native"},
-	"internal/checkup":         {"native", "internal/atomicfile"},
+	"internal/checkup":         {"native", "train", "internal/atomicfile"},
 	"internal/dist":            {},
 	"internal/layout":          {},
 	"internal/pipe":            {},
@@ -36,8 +38,9 @@ var imports = map[string][]string{
 	"internal/testmodel/write": {"internal/testmodel"},
 	"internal/unit":            {},
 
-	"bench/scale":         {},
-	"examples/snow_white": {},
+	"bench/scale":             {},
+	"examples/snow_white":     {},
+	"examples/snow_white/sft": {"persona"},
 }
 
 // notOurs are folders that hold no code of this repository.

@@ -31,6 +31,7 @@ type Meter struct {
 	w        io.Writer
 	label    string
 	terminal bool
+	counts   bool // of steps, not of bytes
 	now      func() time.Time
 
 	mu       sync.Mutex
@@ -38,12 +39,21 @@ type Meter struct {
 	start    time.Time
 	lineTime time.Time // of the last plain line
 	linePart int       // parts that were through then
+	first    int64     // steps that were through at the first call: the time so far is that of the others
+	detail   string
 	stopped  bool
 }
 
 // New returns a meter that writes to w: a bar when w is a terminal, else plain lines that begin with label.
 func New(w io.Writer, label string) *Meter {
 	return newMeter(w, label, IsTerminal(w), time.Now)
+}
+
+// NewSteps returns a meter of steps, whose progress is set with SetStep.
+func NewSteps(w io.Writer, label string) *Meter {
+	m := New(w, label)
+	m.counts, m.first = true, -1
+	return m
 }
 
 func newMeter(w io.Writer, label string, terminal bool, now func() time.Time) *Meter {
@@ -72,13 +82,24 @@ func (m *Meter) Set(done, total int64) {
 	}
 }
 
+// SetStep says that done of total steps are through; detail is shown with it.
+func (m *Meter) SetStep(done, total int64, detail string) {
+	m.mu.Lock()
+	m.detail = detail
+	if m.first < 0 {
+		m.first, m.start = done, m.now()
+	}
+	m.mu.Unlock()
+	m.Set(done, total)
+}
+
 func (m *Meter) draw(done, total int64) {
 	if m.bar == nil {
 		m.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(m.w),
 			progressbar.OptionSetDescription(m.label),
-			progressbar.OptionShowBytes(true),
-			progressbar.OptionShowTotalBytes(true),
+			progressbar.OptionShowBytes(!m.counts),
+			progressbar.OptionShowTotalBytes(!m.counts),
 			progressbar.OptionShowCount(),
 			progressbar.OptionSetPredictTime(true),
 			progressbar.OptionSetWidth(32),
@@ -90,6 +111,9 @@ func (m *Meter) draw(done, total int64) {
 	}
 	if m.bar.GetMax64() != total {
 		m.bar.ChangeMax64(total)
+	}
+	if m.counts {
+		m.bar.Describe(m.label + ": " + m.detail)
 	}
 	// The bar reports only that it cannot write to the terminal, which is no reason to stop the work.
 	_ = m.bar.Set64(done)
@@ -103,6 +127,11 @@ func (m *Meter) line(done, total int64) {
 	}
 	m.lineTime, m.linePart = now, part
 	elapsed := now.Sub(m.start)
+	if m.counts {
+		part := float64(done-m.first) / float64(max(total-m.first, 1))
+		fmt.Fprintf(m.w, "%s: step %d of %d, %s, ETA %s\n", m.label, done, total, m.detail, remaining(elapsed, part))
+		return
+	}
 	fmt.Fprintf(m.w, "%s: %.0f%% of %s, %s, ETA %s\n", m.label, 100*share, unit.Bytes(total), unit.Rate(done, elapsed), remaining(elapsed, share))
 }
 
