@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/internal/atomicfile"
+	"github.com/persona-gguf/persona-gguf/lora"
+	"github.com/persona-gguf/persona-gguf/quant"
 	"github.com/persona-gguf/persona-gguf/safetensors"
 )
 
@@ -23,8 +26,9 @@ type Options struct {
 	// means the model folder. {ftype} and {FTYPE} (also {outtype}, {OUTTYPE})
 	// in the name become the output type.
 	OutFile string
-	// OutType is "f32", "f16", "bf16", "q8_0" or "auto" (also empty): the type
-	// of the first 16-bit matrix in the files.
+	// OutType is "f32", "f16", "bf16", "q8_0" or "auto" (also empty), which is the type
+	// of the first 16-bit matrix in the files; or any other type of package quant,
+	// whose file is the one that converting to f16 and quantizing gives.
 	OutType string
 	// Threads is the number of encoders; 0 means one per CPU.
 	Threads int
@@ -40,7 +44,14 @@ type Options struct {
 	// FixKeys adds keys that llama.cpp demands and the reference leaves out
 	// (EXAONE 3.5's norm epsilon). The file then differs from the reference's.
 	FixKeys bool
-	// Progress is told the bytes written so far and in all; calls come one at
+	// Adapters are LoRA adapters to merge into the weights on the way; Merge says
+	// how. The file is the one that merging first would give (package lora).
+	Adapters []lora.Source
+	Merge    lora.Options
+	// Quant holds the choices of a quantized output type; its Threads, Budget,
+	// Progress and Warn are those given here.
+	Quant quant.Options
+	// Progress is told the bytes done so far and in all; calls come one at
 	// a time.
 	Progress func(done, total int64)
 	// Warn is told what the caller should know about; nil drops it.
@@ -74,10 +85,19 @@ type Plan struct {
 	InputBytes int64  // bytes of the weights read
 	FreeDisk   uint64 // bytes free where the output goes
 
+	// BaseQuant is what adapters were merged into: lora.QuantNone or lora.QuantNF4,
+	// and Recorded whether the adapter's trainer had the same. Empty without adapters.
+	BaseQuant string
+	Recorded  bool
+
 	opts    Options
+	folder  string // where config and tokenizer are read: Dir, or what a merge makes of it
 	model   *safetensors.Model
 	tensors []*tensor
 	layout  *gguf.Layout
+	closers []io.Closer
+	outFile func(outType string) (string, error)
+	quant   *quant.Plan // of a quantized output type, with the f16 file as its source
 }
 
 // NewPlan reads the configuration, the tokenizer and the headers of the
@@ -87,16 +107,24 @@ func NewPlan(ctx context.Context, dir string, o Options) (*Plan, error) {
 	if o.Warn == nil {
 		o.Warn = func(string) {}
 	}
-	if _, ok := outTypes[o.OutType]; !ok && o.OutType != "" && o.OutType != "auto" {
-		return nil, fmt.Errorf("convert %s: output type: got %q, want f32, f16, bf16, q8_0 or auto", dir, o.OutType)
+	ftype, err := quantized(o.OutType)
+	if err != nil {
+		return nil, fmt.Errorf("convert %s: %w", dir, err)
 	}
 	if st, err := os.Stat(dir); err != nil {
 		return nil, err
 	} else if !st.IsDir() {
 		return nil, fmt.Errorf("convert %s: not a folder", dir)
 	}
-	p := &Plan{Dir: dir, opts: o}
-	if err := p.build(ctx); err != nil {
+	p := &Plan{Dir: dir, folder: dir, opts: o}
+	if ftype != "" {
+		p.opts.OutType = "f16"
+	}
+	err = p.open(ctx)
+	if err == nil && ftype != "" {
+		err = p.planQuant(ctx, ftype)
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
@@ -104,20 +132,36 @@ func NewPlan(ctx context.Context, dir string, o Options) (*Plan, error) {
 
 // Close closes the source files. Closing twice is fine.
 func (p *Plan) Close() error {
-	if p.model == nil {
-		return nil
+	var errs []error
+	for _, c := range p.closers {
+		errs = append(errs, c.Close())
 	}
-	m := p.model
-	p.model = nil
-	return m.Close()
+	p.closers, p.model = nil, nil
+	return errors.Join(errs...)
 }
 
-func (p *Plan) build(ctx context.Context) error {
+// open opens the weights and plans.
+func (p *Plan) open(ctx context.Context) error {
+	if len(p.opts.Adapters) > 0 {
+		return p.openMerged(ctx)
+	}
+	return p.build(ctx, func() error {
+		model, err := safetensors.OpenModel(p.Dir)
+		if err != nil {
+			return err
+		}
+		p.model, p.closers = model, append(p.closers, model)
+		return nil
+	})
+}
+
+// build plans the output; open sets p.model.
+func (p *Plan) build(ctx context.Context, open func() error) error {
 	c, a, err := p.readConfig()
 	if err != nil {
 		return err
 	}
-	if p.model, err = safetensors.OpenModel(p.Dir); err != nil {
+	if err := open(); err != nil {
 		return err
 	}
 	p.OutType = p.opts.OutType
@@ -142,14 +186,14 @@ func (p *Plan) build(ctx context.Context) error {
 // readConfig reads everything in the folder that is neither tokenizer nor
 // weights.
 func (p *Plan) readConfig() (*config, *arch, error) {
-	if _, err := os.Stat(filepath.Join(p.Dir, "hf_quant_config.json")); err == nil {
-		return nil, nil, fmt.Errorf("read %s: unsupported: hf_quant_config.json says that the weights are quantized, want F32, F16 or BF16 weights", p.Dir)
+	if _, err := os.Stat(filepath.Join(p.folder, "hf_quant_config.json")); err == nil {
+		return nil, nil, fmt.Errorf("read %s: unsupported: hf_quant_config.json says that the weights are quantized, want F32, F16 or BF16 weights", p.folder)
 	}
-	c, err := loadConfig(p.Dir, p.opts.Warn)
+	c, err := loadConfig(p.folder, p.opts.Warn)
 	if err != nil {
 		return nil, nil, err
 	}
-	if c.readme, err = readCardText(filepath.Join(p.Dir, "README.md")); err != nil {
+	if c.readme, err = readCardText(filepath.Join(p.folder, "README.md")); err != nil {
 		return nil, nil, err
 	}
 	a, err := findArch(c)
@@ -169,7 +213,7 @@ func (p *Plan) planTensors(c *config, a *arch) error {
 	cut := int64(math.MaxInt64)
 	var err error
 	if slices.ContainsFunc(a.rules, func(r rule) bool { return r.op == opCutRows }) {
-		if cut, err = gemmaVocabRows(p.Dir, c); err != nil {
+		if cut, err = gemmaVocabRows(p.folder, c); err != nil {
 			return err
 		}
 	}
@@ -210,7 +254,7 @@ func (p *Plan) planMetadata(c *config, a *arch) error {
 	if p.opts.PreTokenizer != "" {
 		family.pre = p.opts.PreTokenizer
 	}
-	vocab, err := loadVocab(p.Dir, c, family)
+	vocab, err := loadVocab(p.folder, c, family)
 	if err != nil {
 		return err
 	}
@@ -231,7 +275,8 @@ func (p *Plan) planMetadata(c *config, a *arch) error {
 			return err
 		}
 	}
-	p.OutFile, err = outFile(p.Dir, p.opts.OutFile, meta, p.OutType)
+	p.outFile = func(outType string) (string, error) { return outFile(p.Dir, p.opts.OutFile, meta, outType) }
+	p.OutFile, err = p.outFile(p.OutType)
 	return err
 }
 
@@ -292,55 +337,4 @@ func (p *Plan) checkTarget() error {
 		}
 	}
 	return nil
-}
-
-// outFile decides the name of the output: given, or the reference's default
-// name in the given folder or the model folder.
-func outFile(dir, given string, meta *metadata, outType string) (string, error) {
-	if given == "" {
-		given = dir
-	}
-	if st, err := os.Stat(given); err == nil && st.IsDir() {
-		return filepath.Join(given, defaultName(meta, outType)+".gguf"), nil
-	}
-	parent, name := filepath.Split(given)
-	name, err := fillTemplate(name, outType)
-	if err != nil {
-		return "", fmt.Errorf("write %s: %w", given, err)
-	}
-	return filepath.Join(parent, name), nil
-}
-
-// fillTemplate puts the output type into a file name, by the rules of Python's
-// str.format.
-func fillTemplate(name, outType string) (string, error) {
-	upper := strings.ToUpper(outType)
-	fields := map[string]string{
-		"": outType, "0": outType, "ftype": outType, "outtype": outType, "FTYPE": upper, "OUTTYPE": upper,
-	}
-	var b strings.Builder
-	for i := 0; i < len(name); i++ {
-		c := name[i]
-		switch {
-		case (c == '{' || c == '}') && i+1 < len(name) && name[i+1] == c:
-			b.WriteByte(c)
-			i++
-		case c == '{':
-			end := strings.IndexByte(name[i:], '}')
-			if end < 0 {
-				return "", errors.New("file name: a brace without end; write {{ for a brace")
-			}
-			field, ok := fields[name[i+1:i+end]]
-			if !ok {
-				return "", fmt.Errorf("file name: got {%s}, want {ftype} or {FTYPE}; write {{ for a brace", name[i+1:i+end])
-			}
-			b.WriteString(field)
-			i += end
-		case c == '}':
-			return "", errors.New("file name: a closing brace without an opening one; write }} for a brace")
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String(), nil
 }

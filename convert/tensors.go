@@ -54,23 +54,11 @@ type mapper struct {
 // mapTensors checks every tensor of the files against the architecture's table
 // and returns the output's tensors in the reference's order.
 func mapTensors(c *config, a *arch, model *safetensors.Model, outType gguf.Type, cut int64) ([]*tensor, error) {
-	d, err := a.dims(c)
+	m, err := newMapper(c, a, outType)
 	if err != nil {
 		return nil, err
 	}
-	blocks, err := blockCount(c)
-	if err != nil {
-		return nil, err
-	}
-	m := &mapper{c: c, a: a, d: d, blocks: blocks, outType: outType, rows: cut,
-		byKey: map[string]*rule{}, found: map[string]*safetensors.Tensor{}, experts: map[int64][]source{}}
-	for i := range a.rules {
-		r := &a.rules[i]
-		m.byKey[r.hf] = r
-		if r.op == opGateUp || strings.HasSuffix(r.hf, "experts.down_proj") {
-			m.byKey[r.hf+".weight"] = r // transformers writes no suffix, some tools do
-		}
-	}
+	m.rows = cut
 	for _, t := range model.Tensors() {
 		if err := m.add(t); err != nil {
 			return nil, err
@@ -83,6 +71,28 @@ func mapTensors(c *config, a *arch, model *safetensors.Model, outType gguf.Type,
 		return nil, err
 	}
 	return m.out, m.checkNames()
+}
+
+// newMapper reads the sizes and indexes the architecture's table.
+func newMapper(c *config, a *arch, outType gguf.Type) (*mapper, error) {
+	d, err := a.dims(c)
+	if err != nil {
+		return nil, err
+	}
+	blocks, err := blockCount(c)
+	if err != nil {
+		return nil, err
+	}
+	m := &mapper{c: c, a: a, d: d, blocks: blocks, outType: outType,
+		byKey: map[string]*rule{}, found: map[string]*safetensors.Tensor{}, experts: map[int64][]source{}}
+	for i := range a.rules {
+		r := &a.rules[i]
+		m.byKey[r.hf] = r
+		if r.op == opGateUp || strings.HasSuffix(r.hf, "experts.down_proj") {
+			m.byKey[r.hf+".weight"] = r // transformers writes no suffix, some tools do
+		}
+	}
+	return m, nil
 }
 
 // unused are name endings that the reference passes over: buffers that old

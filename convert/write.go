@@ -117,6 +117,9 @@ func (p *Plan) Write(ctx context.Context) (*Result, error) {
 	if p.model == nil {
 		return nil, fmt.Errorf("write %s: the plan is closed", p.OutFile)
 	}
+	if p.quant != nil {
+		return p.writeQuantized(ctx)
+	}
 	free, err := atomicfile.FreeSpace(filepath.Dir(p.OutFile))
 	if err != nil {
 		return nil, err
@@ -140,6 +143,15 @@ func (p *Plan) Write(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	return &Result{Path: p.OutFile, Bytes: p.Size, InputBytes: p.InputBytes, Tensors: len(p.Tensors), Duration: time.Since(start)}, nil
+}
+
+// writeQuantized encodes every piece to f16 and on to its type.
+func (p *Plan) writeQuantized(ctx context.Context) (*Result, error) {
+	r, err := p.quant.Write(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{Path: p.OutFile, Bytes: r.Bytes, InputBytes: p.InputBytes, Tensors: r.Tensors, Duration: r.Duration}, nil
 }
 
 // writer runs the pieces through the encoders and into the file.

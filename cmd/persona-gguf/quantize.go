@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/internal/unit"
@@ -49,6 +50,18 @@ func (a *app) quantize() *cobra.Command {
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.BoolVar(&o.AllowRequantize, "allow-requantize", false, "quantize weights again that are quantized already; quality suffers")
+	q.defineTypes(f, &o)
+	f.IntSliceVar(&q.pruneLayers, "prune-layers", nil, "numbers of blocks to leave out")
+	f.BoolVar(&q.keepSplit, "keep-split", false, "write as many files as the input has")
+	f.StringArrayVar(&q.overrides, "override-kv", nil, "KEY=TYPE:VALUE: set a metadata key; TYPE is int, float, bool or str (repeatable)")
+	f.BoolVar(&q.dryRun, "dry-run", false, "print the plan (tensors, types, sizes) and write nothing")
+	f.IntVar(&q.maxBufferMiB, "max-buffer-size", 0, "MiB of data held in memory at most (default: 64)")
+	f.IntVarP(&q.threads, "threads", "t", 0, "encoders at work, the same as THREADS (default: one per CPU)")
+	return cmd
+}
+
+// defineTypes defines the flags that choose types, which convert has too.
+func (q *quantizeFlags) defineTypes(f *pflag.FlagSet, o *quant.Options) {
 	f.BoolVar(&o.LeaveOutputTensor, "leave-output-tensor", false, "leave output.weight as it is")
 	f.BoolVar(&o.Pure, "pure", false, "the same type for every weight, no mixture")
 	f.StringVar(&o.Imatrix, "imatrix", "", "file with an importance matrix")
@@ -58,13 +71,6 @@ func (a *app) quantize() *cobra.Command {
 	f.StringVar(&q.embeddingType, "token-embedding-type", "", "ggml type of token_embd.weight")
 	f.Var(&ruleValue{to: &q.rules}, "tensor-type", "ggml type of the tensors whose name matches; the first match counts (repeatable)")
 	f.Var(&ruleValue{to: &q.rules, file: true}, "tensor-type-file", "the same from a file, separated by white space (repeatable)")
-	f.IntSliceVar(&q.pruneLayers, "prune-layers", nil, "numbers of blocks to leave out")
-	f.BoolVar(&q.keepSplit, "keep-split", false, "write as many files as the input has")
-	f.StringArrayVar(&q.overrides, "override-kv", nil, "KEY=TYPE:VALUE: set a metadata key; TYPE is int, float, bool or str (repeatable)")
-	f.BoolVar(&q.dryRun, "dry-run", false, "print the plan (tensors, types, sizes) and write nothing")
-	f.IntVar(&q.maxBufferMiB, "max-buffer-size", 0, "MiB of data held in memory at most (default: 64)")
-	f.IntVarP(&q.threads, "threads", "t", 0, "encoders at work, the same as THREADS (default: one per CPU)")
-	return cmd
 }
 
 // positional reads IN [OUT] TYPE [THREADS]: what follows IN is TYPE if it is the name of one, as for
