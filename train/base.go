@@ -124,6 +124,7 @@ func (b *base) readWeights() error {
 			}
 		}
 	}
+	slices.SortFunc(b.adapted, func(x, y string) int { return slices.Index(projections, x) - slices.Index(projections, y) })
 	if missing := slices.DeleteFunc(slices.Clone(projections), func(p string) bool { return slices.Contains(b.adapted, p) }); len(missing) > 0 {
 		return fmt.Errorf("%s: got no layers called %s, want all of %s", b.arch, strings.Join(missing, ", "), strings.Join(projections, ", "))
 	}

@@ -8,6 +8,7 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
 )
 
 // writePlot draws the losses of the log against the steps into a PNG file. Without any loss it draws nothing.
@@ -36,15 +37,16 @@ func writePlot(path string, lines []logLine) error {
 		if len(series.points) == 0 {
 			continue
 		}
-		line, err := plotter.NewLine(series.points)
+		line, points, err := plotter.NewLinePoints(series.points) // the points show a line of one
 		if err != nil {
 			return fmt.Errorf("draw losses: %w", err)
 		}
 		line.Color, line.Width = series.color, vg.Points(1.5)
-		p.Add(line)
-		p.Legend.Add(series.name, line)
+		points.Color, points.Shape, points.Radius = series.color, draw.CircleGlyph{}, vg.Points(1.5)
+		p.Add(line, points)
+		p.Legend.Add(series.name, line, points)
 	}
-	p.Legend.Top = true
+	p.Legend.Top, p.Legend.XOffs = true, -vg.Points(8)
 	to, err := p.WriterTo(7*vg.Inch, 4*vg.Inch, "png")
 	if err != nil {
 		return fmt.Errorf("draw losses: %w", err)

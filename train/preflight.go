@@ -195,7 +195,7 @@ func checkMemory(o *Options, b *base, d *data, g *gpu, loaded []string) error {
 				}
 			}
 			if best > o.BatchSize {
-				o.info("batch size: %d would fit and be faster: --batch-size %d --grad-accum %d is the same %d records per step", fits, best, best, effective/best)
+				o.info("batch size: %d would fit and be faster: --batch-size %d --grad-accum %d is the same %d records per step", fits, best, effective/best, effective)
 			}
 		}
 		return nil

@@ -177,14 +177,14 @@ def read_data(config, backend):
             if record["end"] not in ends:
                 ends[record["end"]] = single_token(backend, record["end"])
             ids, labels = tokenize(backend, record, where, ends)
+            if number == 1:
+                emit("sample", text=record["prompt"] + record["output"], spans=record["spans"], ids=ids, labels=labels)
             lengths.append(len(ids))
             if len(ids) > config["max_length"]:
                 too_long.append(where)
                 continue
             learned += sum(label != IGNORED for label in labels)
             rows[record["split"]].append({"input_ids": ids, "labels": labels})
-            if number == 1:
-                emit("sample", text=record["prompt"] + record["output"], spans=record["spans"], ids=ids, labels=labels)
     share = len(too_long) / max(len(lengths), 1)
     emit("data", records=len(lengths), train=len(rows["train"]), eval=len(rows["eval"]), tokens=sum(lengths),
          learned=learned, longest=max(lengths, default=0), too_long=len(too_long), max_length=config["max_length"],
