@@ -53,15 +53,26 @@ type environment struct{ python, script string }
 
 // Environment is what is there for training, as far as a look without the network shows.
 type Environment struct {
-	Ready  bool   // the environment is set up
-	Python string // its interpreter, if it is ready
-	UV     string // uv on PATH or in the cache; "" if it would be installed first
-	Base   string // the Python that would install uv; "" if there is none
-	Dir    string // the cache folder
+	Ready  bool   `json:"ready"`  // the environment is set up
+	Python string `json:"python"` // its interpreter, if it is ready
+	UV     string `json:"uv"`     // on PATH or in the cache; "" if it would be installed first
+	Base   string `json:"base"`   // the Python that would install uv; "" if there is none
+	Dir    string `json:"dir"`    // the cache folder
 }
 
-// Look reports what is there. env is the environment of the process.
+// Missing says what must be there before training can set itself up, "" if nothing is.
+func (e Environment) Missing() string {
+	if e.Ready || e.UV != "" || e.Base != "" {
+		return ""
+	}
+	return "uv or python3 on PATH"
+}
+
+// Look reports what is there. env is the environment of the process; cacheDir "" is the default one.
 func Look(cacheDir string, env []string) Environment {
+	if cacheDir == "" {
+		cacheDir, _ = DefaultCacheDir() // without one nothing is found in it
+	}
 	e := &setup{dir: cacheDir, env: env}
 	found := Environment{Dir: cacheDir, UV: e.findUV(), Base: e.lookPath("python3", "python")}
 	if found.Python = e.ready(); found.Python != "" {

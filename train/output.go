@@ -118,7 +118,7 @@ func openOutput(o *Options, want started) (resume string, err error) {
 				return "", fmt.Errorf("%w: %s: it holds an adapter (%s)", ErrExists, dir, name)
 			}
 		}
-		return "", writeJSON(filepath.Join(dir, runFile), want)
+		return "", nil
 	}
 	var have started
 	if err := json.Unmarshal(text, &have); err != nil {

@@ -137,11 +137,7 @@ func (r *run) look(ctx context.Context) error {
 	}
 	r.o.info("base: %s, %s, %d blocks; data: %d records to train on, %d held out, %s", r.base.name, r.base.arch, r.base.blocks, r.data.train, r.data.eval, r.data.format)
 	r.o.info("settings: %s", strings.NewReplacer(`"`, "", "{", "", "}", "", ",", ", ").Replace(string(settings)))
-	err = preflight(ctx, r.o, r.base, r.data)
-	if err != nil && r.resume == "" && r.o.NodeRank == 0 { // nothing was begun
-		err = errors.Join(err, os.Remove(filepath.Join(r.o.OutputDir, runFile)))
-	}
-	return err
+	return preflight(ctx, r.o, r.base, r.data)
 }
 
 // follow runs the trainer to its end, and writes down what it did.
@@ -157,6 +153,11 @@ func (r *run) follow(ctx context.Context) (err error) {
 	configPath, err := r.writeConfig()
 	if err != nil {
 		return err
+	}
+	if r.o.NodeRank == 0 { // from here on the folder holds a run
+		if err := writeJSON(r.path(runFile), r.started); err != nil {
+			return err
+		}
 	}
 	if err := r.openLog(); err != nil {
 		return err

@@ -49,6 +49,7 @@ func (a *app) printReport(r checkup.Report) error {
 	} else {
 		t.row("Ollama", "not reachable at "+r.Ollama.Host)
 	}
+	t.row("training", trainingText(r.Training))
 	for _, problem := range r.Problems {
 		t.row("problem", problem)
 	}
@@ -56,4 +57,17 @@ func (a *app) printReport(r checkup.Report) error {
 		t.row("result", "the engine works")
 	}
 	return t.Flush()
+}
+
+// trainingText says what the first training will find, or what is missing for it.
+func trainingText(t checkup.Training) string {
+	switch {
+	case t.Ready:
+		return "ready: " + t.Python
+	case t.UV != "":
+		return "not set up; 'train' does that in " + t.Dir + " with " + t.UV
+	case t.Missing == "":
+		return "not set up; 'train' does that in " + t.Dir + ", with a uv that " + t.Base + " installs there"
+	}
+	return "missing: " + t.Missing
 }

@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", binary+string(os.PathListSeparator)+e.Getenv("PATH"))
+			e.Setenv("PROGRAM_DIR", binary)
 			e.Setenv("OLLAMA_HOST", "127.0.0.1:1") // nobody listens there
 			e.Setenv("LONG", strings.Repeat("Once upon a time. ", 100))
 			return nil

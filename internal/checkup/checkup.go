@@ -24,6 +24,7 @@ import (
 	llama "github.com/go-skynet/go-llama.cpp"
 
 	"github.com/persona-gguf/persona-gguf/internal/atomicfile"
+	"github.com/persona-gguf/persona-gguf/train"
 )
 
 // Report is what was found. Sizes are bytes.
@@ -46,6 +47,13 @@ type Report struct {
 	Disk           string    `json:"disk"` // the folder that DiskFree is about
 	DiskFree       int64     `json:"disk_free"`
 	Ollama         Ollama    `json:"ollama"`
+	Training       Training  `json:"training"`
+}
+
+// Training is what is there for the training step; a machine without it still runs models.
+type Training struct {
+	train.Environment
+	Missing string `json:"missing"` // what must be installed by hand first, "" if nothing
 }
 
 // Backend is a loaded backend.
@@ -92,6 +100,8 @@ func Run(ctx context.Context, dir string) Report {
 	r.MemoryTotal, r.MemoryFree, err = memory(os.DirFS("/proc"))
 	r.problem(err)
 	r.Ollama = reach(ctx)
+	r.Training.Environment = train.Look("", os.Environ())
+	r.Training.Missing = r.Training.Environment.Missing()
 	return r
 }
 

@@ -26,6 +26,9 @@ func TestRun(t *testing.T) {
 	if r.Disk != dir || r.DiskFree <= 0 || r.MemoryTotal <= 0 || r.MemoryFree <= 0 || r.MemoryFree > r.MemoryTotal {
 		t.Errorf("space: got %d free in %s, %d of %d memory", r.DiskFree, r.Disk, r.MemoryFree, r.MemoryTotal)
 	}
+	if r.Training.Dir == "" || r.Training.Missing != "" && (r.Training.Base != "" || r.Training.UV != "" || r.Training.Ready) {
+		t.Errorf("training: got %+v", r.Training)
+	}
 	if r.Cores < 1 || r.CPUs < r.Cores {
 		t.Errorf("got %d cores, %d CPUs", r.Cores, r.CPUs)
 	}

@@ -98,3 +98,28 @@ func TestBarOnTerminal(t *testing.T) {
 		t.Errorf("got %q, want the bar to stay on one line and go away", out.String())
 	}
 }
+
+// TestSteps resumes at step 40: the time of those before does not count for the rest.
+func TestSteps(t *testing.T) {
+	var out bytes.Buffer
+	m, c := plain(&out)
+	m.counts, m.first, m.label = true, -1, "train"
+	c.advance(time.Hour)
+	m.SetStep(40, 100, "starting")
+	for done := int64(41); done <= 50; done++ {
+		c.advance(time.Second)
+		m.SetStep(done, 100, "loss 1.25")
+	}
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	if want := "train: step 50 of 100, loss 1.25, ETA 50.0 s"; lines[len(lines)-1] != want {
+		t.Errorf("got %q, want %q", lines, want)
+	}
+	var bar bytes.Buffer
+	b := newMeter(&bar, "train", true, time.Now)
+	b.counts, b.first = true, -1
+	b.SetStep(1, 2, "loss 1.25")
+	b.Stop()
+	if !strings.Contains(bar.String(), "train: loss 1.25") {
+		t.Errorf("bar: got %q, want the detail in it", bar.String())
+	}
+}
