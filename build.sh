@@ -177,7 +177,8 @@ check_tree() {
 
 fetch_llamacpp() {
 	mkdir -p .cache
-	rm -rf .cache/fetch.* .cache/tree.* # what an interrupted run may have left
+	[ ! -e .cache/fetch.submodule ] || undo_submodule # what a killed run may have left
+	rm -rf .cache/fetch.* .cache/tree.*
 	if [ -e llamacpp/CMakeLists.txt ]; then
 		check_tree llamacpp "$(source_tree llamacpp)"
 		local changed=
@@ -199,14 +200,26 @@ fetch_any() {
 	fetch_npm
 }
 
+# fetch_submodule: while .cache/fetch.submodule is there, llamacpp/ is half-made.
 fetch_submodule() {
 	[ -e .git ] || return 1
-	GIT_TERMINAL_PROMPT=0 timeout 900 git -c http.lowSpeedLimit=1000 -c http.lowSpeedTime=30 \
-		submodule update --init --depth 1 llamacpp >build-fetch.log 2>&1 && rm -f build-fetch.log && return
-	rm -f build-fetch.log
-	git submodule deinit -q -f llamacpp >/dev/null 2>&1 || true # nothing half-made stays
-	rm -rf "$(git rev-parse --git-common-dir)/modules/llamacpp"
-	return 1
+	touch .cache/fetch.submodule
+	trap undo_submodule EXIT
+	local rc=0
+	GIT_TERMINAL_PROMPT=0 timeout --foreground 900 git -c http.lowSpeedLimit=1000 -c http.lowSpeedTime=30 \
+		submodule update --init --depth 1 llamacpp >.cache/fetch.log 2>&1 || rc=1
+	[ $rc -eq 0 ] || undo_submodule
+	trap - EXIT
+	rm -f .cache/fetch.submodule .cache/fetch.log
+	return $rc
+}
+
+# undo_submodule leaves llamacpp/ as a fresh clone has it, empty and not initialized.
+undo_submodule() {
+	git submodule deinit -q -f llamacpp >/dev/null 2>&1 || true
+	rm -rf "$(git rev-parse --git-path modules/llamacpp)" llamacpp
+	mkdir llamacpp
+	rm -f .cache/fetch.submodule .cache/fetch.log
 }
 
 # fetch_npm: clone the bundle beside its place, check it, then move it there in one rename.
@@ -248,7 +261,8 @@ cpu_flags() {
 	echo
 }
 
-# cmake_tree NAME BUILD_DIR OPTION...: configure only when the options changed.
+# cmake_tree NAME BUILD_DIR OPTION...: configure only when the options or this folder's place changed, and
+# then afresh: cmake refuses the cache of a checkout that was moved.
 cmake_tree() {
 	local name=$1 dir=$2
 	shift 2
@@ -259,6 +273,7 @@ cmake_tree() {
 		-DLLAMA_BUILD_IS_DEV=OFF "-DLLAMA_BUILD_COMMIT=$LLAMA_COMMIT" -DLLAMA_BUILD_NUMBER=0 "$@")
 	local want="$ROOT ${options[*]}"
 	if [ ! -e "$dir/build.ninja" ] || [ "$(cat "$dir/.options" 2>/dev/null)" != "$want" ]; then
+		rm -rf "$dir/CMakeCache.txt" "$dir/CMakeFiles"
 		step "$name: configure" cmake -S llamacpp -B "$dir" "${options[@]}"
 		printf '%s' "$want" >"$dir/.options"
 	fi
@@ -430,4 +445,4 @@ fuzz_all() {
 
 cmd_clean() { rm -rf build bin dist .cache; }
 
-main "$@"
+main "$@"; exit # on one line: while it runs, this file may be replaced by another version

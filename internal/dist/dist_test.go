@@ -1,5 +1,6 @@
-// Package dist_test proves the promise of the tarball that `./build.sh dist` makes: unpacked in any
-// folder, on a machine without toolchain or build tree, the program converts, quantizes and answers.
+// Package dist_test proves what build.sh promises: that it fetches the right source or nothing, and that the
+// tarball of `./build.sh dist`, unpacked in any folder on a machine without toolchain or build tree, has all
+// that the program needs to convert, quantize and answer.
 package dist_test
 
 import (
