@@ -4,6 +4,7 @@
 //	go run ./internal/testmodel/write -spec NAME DIR one tiny model, in DIR
 //	go run ./internal/testmodel/write -list          kinds, names and pre-tokenizers
 //	go run ./internal/testmodel/write -shape 4b DIR  a checkpoint of Qwen3-4B's real shape, about 8 GB
+//	go run ./internal/testmodel/write -adapter BASE DIR  a rank-16 LoRA adapter for every linear layer of the folder BASE
 package main
 
 import (
@@ -28,6 +29,7 @@ func run() error {
 	name := flag.String("spec", "", "write only the tiny model of this `name`")
 	shape := flag.String("shape", "", "write a Qwen3 of this `size`: tiny, 0.6b, 1.7b, 4b or 8b")
 	vocab := flag.String("vocab", "llamacpp/models/ggml-vocab-qwen2.gguf", "vocabulary `file` for -shape")
+	base := flag.String("adapter", "", "write a rank-16 LoRA adapter for this model `folder`")
 	list := flag.Bool("list", false, "print the tiny models")
 	flag.Parse()
 	if *list {
@@ -43,6 +45,9 @@ func run() error {
 		return fmt.Errorf("arguments: got %d, want 1: the folder to write", flag.NArg())
 	}
 	dir := flag.Arg(0)
+	if *base != "" {
+		return testmodel.Adapter(dir, *base, testmodel.AdapterSpec{Rank: 16, Alpha: 32, DType: testmodel.BF16})
+	}
 	if *shape != "" {
 		s, err := testmodel.FindShape(*shape)
 		if err != nil {
