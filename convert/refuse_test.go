@@ -249,7 +249,7 @@ func TestRefusesFiles(t *testing.T) {
 		{"top_k that is no integer", "generation_config.json", `{"top_k": 1.5}`, Options{}, []string{"generation_config.json", "top_k", "1.5"}},
 		{"quantized by another file", "hf_quant_config.json", `{}`, Options{}, []string{"hf_quant_config.json"}},
 		{"pooling outside the folder", "modules.json", `[{"type": "x.Pooling", "path": "../p"}]`, Options{}, []string{"modules.json", `"../p"`}},
-		{"output type", "x", "", Options{OutType: "q4_0"}, []string{`"q4_0"`, "f32, f16, bf16, q8_0 or auto"}},
+		{"output type", "x", "", Options{OutType: "q4_9"}, []string{`"q4_9"`, "f32, f16, bf16, q8_0, auto or a type of quantize"}},
 		{"output over a source", "x", "", Options{OutFile: "DIR/config.json"}, []string{"would replace config.json"}},
 		{"output in no folder", "x", "", Options{OutFile: "DIR/none/x.gguf"}, []string{"none"}},
 		{"output name with a strange brace", "x", "", Options{OutFile: "DIR/{x}.gguf"}, []string{"{x}", "{ftype}"}},
