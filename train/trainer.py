@@ -249,7 +249,7 @@ def arguments(config, cuda, evaluate):
         gradient_accumulation_steps=config["grad_accum"], gradient_checkpointing=config["gradient_checkpointing"],
         lr_scheduler_type=config["scheduler"], warmup_steps=config["warmup"], optim=config["optimizer"], max_grad_norm=config["max_grad_norm"],
         bf16=cuda or config["four_bit"], use_cpu=not cuda, max_length=None, packing=False,
-        logging_steps=config["logging_steps"], logging_first_step=True, disable_tqdm=True,
+        logging_steps=config["logging_steps"], logging_first_step=True, logging_nan_inf_filter=False, disable_tqdm=True,
         eval_strategy="epoch" if evaluate else "no", save_strategy="epoch", save_total_limit=2, prediction_loss_only=True,
         load_best_model_at_end=evaluate, metric_for_best_model="eval_loss" if evaluate else None, greater_is_better=False if evaluate else None,
         report_to=["wandb"] if config["wandb"] else [], push_to_hub=False, dataloader_pin_memory=cuda, ddp_find_unused_parameters=False,
@@ -364,6 +364,8 @@ def save_adapter(trainer, config):
 def train(config):
     """The whole run; emits what happens and ends with "done" or "interrupted"."""
     stop = Stop(config["watch_stdin"])
+    if "RANK" not in os.environ:  # one process uses one GPU; for more there are the launchers
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     tokenizer, backend = load_tokenizer(config["base"])
     rows, ends = read_data(config, backend)
 
