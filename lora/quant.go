@@ -54,6 +54,7 @@ func (m *Merge) quantize(b *binder) error {
 		if m.BaseQuant == QuantNF4 {
 			q := recorded.BaseQuant
 			options.DoubleQuant, options.BlockSize, modules = q.DoubleQuant, q.BlockSize, q.Offsets
+			options.GPU = q.Device != "" && q.Device != "cpu"
 		} else {
 			m.opts.Warn("the adapter was trained on the base in NF4 (QLoRA), and is merged into the base as it lies in its files")
 		}

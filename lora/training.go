@@ -17,6 +17,7 @@ type Training struct {
 		Type        string             `json:"type"` // nf4
 		DoubleQuant bool               `json:"double_quant"`
 		BlockSize   int                `json:"block_size"`
+		Device      string             `json:"device"`  // that quantized: "cpu", or a kind of GPU
 		Offsets     map[string]float64 `json:"offsets"` // by module: of double quantization
 	} `json:"base_quant"`
 }

@@ -225,7 +225,7 @@ def quantization(model):
             offsets[name], block = float(f"{state.offset.item():.9g}"), state.blocksize
     if not offsets:
         return None
-    return {"type": "nf4", "double_quant": True, "block_size": block, "compute_dtype": "bfloat16", "offsets": offsets}
+    return {"type": "nf4", "double_quant": True, "block_size": block, "compute_dtype": "bfloat16", "device": model.device.type, "offsets": offsets}
 
 
 def adapter_config(config):
