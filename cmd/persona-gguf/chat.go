@@ -25,6 +25,7 @@ const maxPrompt = 64 << 20
 // chatFlags are flags that are not options of a session, or need reading before.
 type chatFlags struct {
 	model, prompt, templateFile string
+	lora                        []string
 	interactive, stats          bool
 	seed                        int64
 }
@@ -58,6 +59,7 @@ func (a *app) chat() *cobra.Command {
 func (c *chatFlags) define(f *pflag.FlagSet, o *chat.Options) {
 	f.SortFlags = false
 	f.StringVarP(&c.model, "model", "m", "", "GGUF file")
+	f.StringArrayVar(&c.lora, "lora", nil, "LoRA adapter in a GGUF file (convert --adapter-only), FILE or FILE=SCALE (repeatable)")
 	f.StringVarP(&c.prompt, "prompt", "p", "", "prompt; without it stdin is the prompt, or a conversation if it is a terminal")
 	f.BoolVarP(&c.interactive, "interactive", "i", false, "hold a conversation even if stdin is not a terminal: each line is a prompt")
 	f.StringVar(&o.System, "system", "", "system message")
@@ -98,6 +100,13 @@ func (c *chatFlags) options(cmd *cobra.Command, o *chat.Options) error {
 	}
 	if c.seed < -1 || c.seed > math.MaxUint32 {
 		return badUsage(cmd, fmt.Errorf("seed: got %d, want -1 to %d", c.seed, uint32(math.MaxUint32)))
+	}
+	for _, s := range c.lora {
+		path, scale := splitWeight(s)
+		if path == "" || math.IsNaN(scale) || math.IsInf(scale, 0) {
+			return badUsage(cmd, fmt.Errorf("lora: got %q, want FILE or FILE=SCALE", s))
+		}
+		o.Adapters = append(o.Adapters, chat.Adapter{Path: path, Scale: float32(scale)})
 	}
 	o.Sampling.Seed = llama.RandomSeed
 	if c.seed >= 0 {

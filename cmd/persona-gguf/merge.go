@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,16 @@ func (m *adapterFlags) define(f *pflag.FlagSet) {
 	f.StringVar(&m.dtype, "dtype", "", "dtype of the merged weights: f32, f16 or bf16 (default: the base's)")
 }
 
+// splitWeight splits PATH=WEIGHT. What follows the last = belongs to the path unless it is a number.
+func splitWeight(s string) (path string, weight float64) {
+	if i := strings.LastIndexByte(s, '='); i >= 0 {
+		if w, err := strconv.ParseFloat(s[i+1:], 64); err == nil {
+			return s[:i], w
+		}
+	}
+	return s, 1
+}
+
 // dtypes are the names that --dtype takes.
 var dtypes = map[string]safetensors.DType{
 	"": "", "f32": safetensors.F32, "f16": safetensors.F16, "bf16": safetensors.BF16,
@@ -41,17 +52,11 @@ func (m *adapterFlags) options() ([]lora.Source, lora.Options, error) {
 	var o lora.Options
 	var sources []lora.Source
 	for _, s := range m.adapters {
-		source := lora.Source{Dir: s, Weight: 1}
-		if i := strings.LastIndexByte(s, '='); i > 0 {
-			w, err := strconv.ParseFloat(s[i+1:], 64)
-			if err == nil {
-				source = lora.Source{Dir: s[:i], Weight: w}
-			}
+		dir, weight := splitWeight(s)
+		if dir == "" || math.IsNaN(weight) || math.IsInf(weight, 0) {
+			return nil, o, fmt.Errorf("adapter: got %q, want DIR or DIR=WEIGHT", s)
 		}
-		if source.Dir == "" {
-			return nil, o, errors.New("adapter: got an empty name, want a folder")
-		}
-		sources = append(sources, source)
+		sources = append(sources, lora.Source{Dir: dir, Weight: weight})
 	}
 	switch m.baseQuant {
 	case "auto", "":

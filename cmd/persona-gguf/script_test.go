@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"model": writeModel, "bigmodel": writeBigModel, "exits": exits, "json": checkJSON, "only": only,
-			"edit": edit, "cut": cut, "interrupt": interrupt,
+			"adapter": writeAdapter, "same": same, "edit": edit, "cut": cut, "interrupt": interrupt,
 		},
 	})
 }
@@ -64,6 +64,11 @@ func writeModel(ts *testscript.TestScript, _ bool, args []string) {
 	spec, err := testmodel.Find(args[0])
 	ts.Check(err)
 	ts.Check(testmodel.Write(ts.MkAbs(args[1]), spec))
+}
+
+// adapter BASE DIR writes a random LoRA adapter of rank 4 for the model folder BASE.
+func writeAdapter(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(testmodel.Adapter(ts.MkAbs(args[1]), ts.MkAbs(args[0]), testmodel.AdapterSpec{Rank: 4, Alpha: 8, DType: testmodel.BF16}))
 }
 
 // exits CODE PROGRAM ARG... runs a program that must end with that code.
@@ -132,6 +137,13 @@ func only(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if got, want := strings.Join(names, " "), strings.Join(args[1:], " "); got != want {
 		ts.Fatalf("%s: got %q, want %q", args[0], got, want)
+	}
+}
+
+// same FILE FILE compares files of bytes, which cmp would print.
+func same(ts *testscript.TestScript, neg bool, args []string) {
+	if (ts.ReadFile(args[0]) == ts.ReadFile(args[1])) == neg {
+		ts.Fatalf("%s and %s: same: got %v, want %v", args[0], args[1], neg, !neg)
 	}
 }
 

@@ -30,6 +30,7 @@ type Options struct {
 	GPULayers  int // -1: all, if there is a GPU
 	MainGPU    int
 	NoMMap     bool
+	Adapters   []Adapter // LoRA adapters that act on the model
 
 	Sampling llama.SamplerParams // RepeatLastN -1: the whole context
 	Stop     []string            // texts that end a reply, besides the template's
@@ -71,6 +72,7 @@ type Session struct {
 	options  Options
 	model    *llama.Model
 	context  *llama.ModelContext
+	adapters []*llama.Adapter
 	sampler  *llama.Sampler
 	template *llama.ChatTemplate // nil with Raw
 	load     time.Duration
@@ -121,6 +123,9 @@ func (s *Session) open(ctx context.Context) error {
 	if s.context, err = s.newContext(); err != nil {
 		return err
 	}
+	if err := s.loadAdapters(); err != nil {
+		return err
+	}
 	if o.Sampling.RepeatLastN < 0 {
 		o.Sampling.RepeatLastN = s.context.NCtx()
 	}
@@ -142,7 +147,11 @@ func (s *Session) newContext() (*llama.ModelContext, error) {
 
 // Close frees the model and what belongs to it.
 func (s *Session) Close() error {
-	return errors.Join(s.template.Close(), s.sampler.Close(), s.context.Close(), s.model.Close())
+	err := errors.Join(s.template.Close(), s.sampler.Close(), s.context.Close())
+	for _, a := range s.adapters {
+		err = errors.Join(err, a.Close())
+	}
+	return errors.Join(err, s.model.Close())
 }
 
 // Clear forgets the conversation, but not the system message.
