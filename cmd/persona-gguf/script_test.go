@@ -49,12 +49,18 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PATH", binary+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("PROGRAM_DIR", binary)
 			e.Setenv("OLLAMA_HOST", "127.0.0.1:1") // nobody listens there
+			root, err := filepath.Abs("../..")
+			if err != nil {
+				return err
+			}
+			e.Setenv("EXAMPLE", filepath.Join(root, "examples", "snow_white"))
+			e.Setenv("CACHE", filepath.Join(root, ".cache", "python")) // as train itself chooses from bin/
 			e.Setenv("LONG", strings.Repeat("Once upon a time. ", 100))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"model": writeModel, "bigmodel": writeBigModel, "exits": exits, "json": checkJSON, "only": only,
-			"adapter": writeAdapter, "same": same, "edit": edit, "cut": cut, "interrupt": interrupt,
+			"adapter": writeAdapter, "same": same, "records": writeRecords, "edit": edit, "cut": cut, "interrupt": interrupt,
 		},
 	})
 }
@@ -69,6 +75,19 @@ func writeModel(ts *testscript.TestScript, _ bool, args []string) {
 // adapter BASE DIR writes a random LoRA adapter of rank 4 for the model folder BASE.
 func writeAdapter(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(testmodel.Adapter(ts.MkAbs(args[1]), ts.MkAbs(args[0]), testmodel.AdapterSpec{Rank: 4, Alpha: 8, DType: testmodel.BF16}))
+}
+
+// records N FILE writes the first SFT records of the example.
+func writeRecords(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	c := exec.Command("go", "run", "./examples/snow_white/sft", ts.MkAbs("all.jsonl"))
+	c.Dir = "../.."
+	if out, err := c.CombinedOutput(); err != nil {
+		ts.Fatalf("%s%v", out, err)
+	}
+	lines := strings.SplitAfterN(ts.ReadFile("all.jsonl"), "\n", n+1)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(lines[:n], "")), 0o644))
 }
 
 // exits CODE PROGRAM ARG... runs a program that must end with that code.
