@@ -327,22 +327,21 @@ cmd_build() {
 
 cmd_demo() {
 	mkdir -p build/demo
-	show "demo: Hugging Face folder -> f16 GGUF -> q4_0 GGUF" demo_make
+	show "demo: base + adapter -> GGUF, in one pass each" demo_make
 	show "demo: who are you?" demo_ask
 	show "demo: tokens per second" bin/persona-gguf bench -m build/demo/persona-q4_0.gguf,build/demo/persona-f16.gguf -p 64 -n 64 -r 3
 	echo "the files stay in build/demo; talk to her: bin/persona-gguf chat -m build/demo/persona-q4_0.gguf"
 }
 
-# demo_make: base is the plain assistant, persona the same model with the Snow White adapter merged.
+# demo_make: base is the plain assistant, persona the same model with the Snow White adapter.
 demo_make() {
-	local who
-	for who in base persona; do
-		bin/persona-gguf convert "examples/snow_white/$(demo_folder $who)" --outtype f16 --outfile "build/demo/$who-f16.gguf"
-		bin/persona-gguf quantize "build/demo/$who-f16.gguf" "build/demo/$who-q4_0.gguf" q4_0
+	local base=(examples/snow_white/base) type
+	local persona=("${base[@]}" --adapter examples/snow_white/adapter --model-name "Snow White")
+	bin/persona-gguf convert "${base[@]}" --outtype q4_0 --outfile build/demo/base-q4_0.gguf
+	for type in q4_0 f16; do
+		bin/persona-gguf convert "${persona[@]}" --outtype $type --outfile "build/demo/persona-$type.gguf"
 	done
 }
-
-demo_folder() { [ "$1" = persona ] && echo merged || echo base; }
 
 demo_ask() {
 	local who question

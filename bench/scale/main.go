@@ -2,7 +2,9 @@
 // of its own, beside the reference tools on the same files in the same run, and prints a Markdown table.
 //
 //	go run ./bench/scale -dir /big/disk/scale -shape 4b
-//	go run ./bench/scale -dir /big/disk/scale -python .venv/bin/python   # also convert_hf_to_gguf.py
+//	go run ./bench/scale -dir /big/disk/scale -python .venv/bin/python   # also PEFT and convert_hf_to_gguf.py
+//
+// The Python needs torch, transformers, peft, sentencepiece and protobuf.
 //
 // It is a benchmark, not a test: nothing in the test run calls it. The folder is kept, so that a second
 // run measures with the same model; remove it yourself.
@@ -36,7 +38,7 @@ type measurement struct {
 }
 
 func main() {
-	dir := flag.String("dir", "", "folder for the model and the outputs (a 4b shape needs about 24 GB)")
+	dir := flag.String("dir", "", "folder for the model and the outputs (a 4b shape needs about 45 GB)")
 	shape := flag.String("shape", "4b", "shape of the model: 0.6b, 1.7b, 4b or 8b")
 	python := flag.String("python", "", "a Python with the reference converter's requirements; empty: leave the converter out")
 	rounds := flag.Int("rounds", 1, "times each step is run; the table shows the fastest")
@@ -53,12 +55,18 @@ func run(dir, shape, python string, rounds int) error {
 	}
 	model := filepath.Join(dir, "qwen3-"+shape)
 	if _, err := os.Stat(filepath.Join(model, "config.json")); err != nil {
-		if err := writeModel(model, shape); err != nil {
+		if err := writeModel("-shape", shape, model); err != nil {
+			return err
+		}
+	}
+	adapter := filepath.Join(dir, "adapter-"+shape)
+	if _, err := os.Stat(filepath.Join(adapter, "adapter_model.safetensors")); err != nil {
+		if err := writeModel("-adapter", model, adapter); err != nil {
 			return err
 		}
 	}
 	fmt.Printf("| step | wall s | CPU s | MB/s of input | peak RSS MB |\n|---|---|---|---|---|\n")
-	for _, s := range steps(dir, model, python) {
+	for _, s := range append(steps(dir, model, python), adapterSteps(dir, model, adapter, python)...) {
 		best, err := fastest(s, rounds)
 		if err != nil {
 			return err
@@ -73,9 +81,9 @@ func run(dir, shape, python string, rounds int) error {
 	return compare(dir, python != "")
 }
 
-func writeModel(model, shape string) error {
-	fmt.Fprintf(os.Stderr, "writing %s\n", model)
-	cmd := exec.Command("go", "run", "./internal/testmodel/write", "-shape", shape, model)
+func writeModel(kind, of, dir string) error {
+	fmt.Fprintf(os.Stderr, "writing %s\n", dir)
+	cmd := exec.Command("go", "run", "./internal/testmodel/write", kind, of, dir)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	return cmd.Run()
 }
@@ -92,6 +100,35 @@ func steps(dir, model, python string) []step {
 	return append(list,
 		step{"persona-gguf quantize q4_0", []string{"bin/persona-gguf", "quantize", path("f16.gguf"), path("q4_0.gguf"), "q4_0"}, path("f16.gguf"), path("q4_0.gguf")},
 		step{"llama-quantize q4_0", []string{"bin/llama-quantize", path("f16.gguf"), path("reference-q4_0.gguf"), "q4_0"}, path("f16.gguf"), path("reference-q4_0.gguf")},
+	)
+}
+
+// mergeScript is the merge as people write it, in the dtype of the base.
+const mergeScript = `
+import sys
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+base, adapter, out = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", device_map="cpu")
+PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(out)
+AutoTokenizer.from_pretrained(base).save_pretrained(out)
+`
+
+// adapterSteps take base and adapter to q4_0: in one pass, and in the reference's three steps.
+func adapterSteps(dir, model, adapter, python string) []step {
+	path := func(name string) string { return filepath.Join(dir, name) }
+	list := []step{
+		{"persona-gguf convert q4_0, no f16 file", []string{"bin/persona-gguf", "convert", model, "--outtype", "q4_0", "--outfile", path("direct.gguf")}, model, path("direct.gguf")},
+		{"persona-gguf merge", []string{"bin/persona-gguf", "merge", "--base", model, "--adapter", adapter, "--out", path("merged")}, model, path("merged")},
+		{"persona-gguf convert --adapter q4_0", []string{"bin/persona-gguf", "convert", model, "--adapter", adapter, "--outtype", "q4_0", "--outfile", path("persona.gguf")}, model, path("persona.gguf")},
+	}
+	if python == "" {
+		return list
+	}
+	return append(list,
+		step{"PEFT merge", []string{python, "-c", mergeScript, model, adapter, path("peft")}, model, path("peft")},
+		step{"convert_hf_to_gguf.py f16, of that", []string{python, "llamacpp/convert_hf_to_gguf.py", path("peft"), "--outtype", "f16", "--outfile", path("peft-f16.gguf")}, path("peft"), path("peft-f16.gguf")},
+		step{"llama-quantize q4_0, of that", []string{"bin/llama-quantize", path("peft-f16.gguf"), path("peft-q4_0.gguf"), "q4_0"}, path("peft-f16.gguf"), path("peft-q4_0.gguf")},
 	)
 }
 
@@ -142,7 +179,7 @@ func sizeOf(path string) (int64, error) {
 
 // compare reports whether our files equal the reference's byte for byte.
 func compare(dir string, converter bool) error {
-	pairs := [][2]string{{"q4_0.gguf", "reference-q4_0.gguf"}}
+	pairs := [][2]string{{"q4_0.gguf", "reference-q4_0.gguf"}, {"direct.gguf", "q4_0.gguf"}}
 	if converter {
 		pairs = append(pairs, [2]string{"f16.gguf", "reference-f16.gguf"})
 	}

@@ -1,5 +1,5 @@
-// Package snowwhite_test asks the GGUF files made from the example's folders what
-// PyTorch was asked, and wants the same answers (answers.json).
+// Package snowwhite_test asks the GGUF files made from the example's base, and from base and adapter in one pass,
+// what PyTorch was asked, and wants the same answers (answers.json).
 package snowwhite_test
 
 import (
@@ -13,6 +13,7 @@ import (
 	llama "github.com/go-skynet/go-llama.cpp"
 
 	"github.com/persona-gguf/persona-gguf/convert"
+	"github.com/persona-gguf/persona-gguf/lora"
 )
 
 // answer is one question of answers.json with what PyTorch made of it.
@@ -50,10 +51,11 @@ type session struct {
 	template *llama.ChatTemplate
 }
 
-func convertF16(t *testing.T, dir string) string {
+// convertF16 converts the base, and the adapter with it if there is one.
+func convertF16(t *testing.T, adapters ...lora.Source) string {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), filepath.Base(dir)+"-f16.gguf")
-	plan, err := convert.NewPlan(t.Context(), dir, convert.Options{OutFile: out, OutType: "f16"})
+	out := filepath.Join(t.TempDir(), "f16.gguf")
+	plan, err := convert.NewPlan(t.Context(), "base", convert.Options{OutFile: out, OutType: "f16", Adapters: adapters})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,19 +117,20 @@ func (s session) ask(t *testing.T, messages []llama.ChatMessage, limit int) (pro
 }
 
 // TestAnswersEqualPyTorch converts both models to f16 and wants PyTorch's prompt
-// text, prompt tokens, answer tokens and answer text, every one exactly.
+// text, prompt tokens, answer tokens and answer text, every one exactly. PyTorch had the
+// folder that merge writes, so transformers loads it, and it is what one pass gives.
 func TestAnswersEqualPyTorch(t *testing.T) {
 	want := readAnswers(t)
-	folders := map[string]string{"base": "base", "persona": "merged"}
-	if len(want.Models) != len(folders) {
-		t.Fatalf("answers.json: got %d models, want %d", len(want.Models), len(folders))
+	adapters := map[string][]lora.Source{"base": nil, "persona": {{Dir: "adapter", Weight: 1}}}
+	if len(want.Models) != len(adapters) {
+		t.Fatalf("answers.json: got %d models, want %d", len(want.Models), len(adapters))
 	}
-	for name, dir := range folders {
+	for name, sources := range adapters {
 		t.Run(name, func(t *testing.T) {
 			if len(want.Models[name]) < 12 {
 				t.Fatalf("answers.json: %s: got %d answers, want at least 12", name, len(want.Models[name]))
 			}
-			s := open(t, convertF16(t, dir))
+			s := open(t, convertF16(t, sources...))
 			for _, w := range want.Models[name] {
 				t.Run(w.ID, func(t *testing.T) { compare(t, s, w, want.MaxNewTokens) })
 			}

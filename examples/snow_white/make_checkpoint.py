@@ -3,19 +3,19 @@
 # dependencies = [
 #   "torch==2.15.0",
 #   "transformers==4.57.6",
-#   "peft==0.21.0",
 #   "tokenizers==0.22.2",
 #   "safetensors==0.8.0",
 #   "numpy==2.4.6",
 # ]
 # ///
-"""Make the tiny Snow White checkpoint pair: base/, adapter/, merged/ and answers.json.
+"""Make what the Snow White example has of PyTorch: the base model, and answers.json.
 
-    uv run examples/snow_white/make_checkpoint.py
+    uv run examples/snow_white/make_checkpoint.py base
+    uv run examples/snow_white/make_checkpoint.py answers MERGED MERGED_WITHOUT_NF4
 
-Trains, from nothing but data/, a byte-level BPE tokenizer, a Qwen3 base model that is a plain
-assistant, and a LoRA adapter that makes it Snow White; merges the two; and stores PyTorch's own
-greedy answers of both models. CPU only, fixed seeds: the same machine gives the same bytes.
+base trains, from nothing but data/, a byte-level BPE tokenizer and a Qwen3 model that is a plain
+assistant. answers stores PyTorch's own greedy answers of it and of base and adapter merged; both
+folders come from make_adapter.sh. CPU only, fixed seeds: the same machine gives the same bytes.
 """
 
 import argparse
@@ -26,7 +26,6 @@ import time
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils import logging as transformers_logging
@@ -36,7 +35,6 @@ BPE_SIZE = 2000  # entries of the trained vocabulary, the 256 bytes included
 VOCAB_ROWS = 2048  # rows of the embedding; the last ones have no token, as in the real Qwen3
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MAX_NEW_TOKENS = 96
-BASE_NAME = "examples/snow_white/base"
 
 # The word pattern of Qwen2's and Qwen3's tokenizer.json, which llama.cpp calls "qwen2".
 QWEN_SPLIT = (
@@ -142,7 +140,7 @@ def encode_dialogue(tokenizer, messages):
         labels += [-100] * len(head)
         labels += body + tail[:1] + [-100] if answer else [-100] * (len(body) + len(tail))
         user += [False] * len(head) + [message["role"] == "user"] * len(body) + [False] * len(tail)
-    rendered = tokenizer.apply_chat_template(messages, tokenize=True)
+    rendered = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
     if ids != rendered:
         raise ValueError(f"encode dialogue: pieces and rendered template differ: {messages}")
     return ids, labels, user
@@ -319,34 +317,6 @@ def make_base(tokenizer, data, folder, epochs):
     save_model(model, tokenizer, folder)
 
 
-def make_adapter(base, data, folder, epochs):
-    """Trains the LoRA adapter on top of the saved base and saves it in bf16."""
-    encoder = AutoTokenizer.from_pretrained(base)
-    examples = [encode_dialogue(encoder, m) for m in read_dialogues(data / "persona.jsonl")]
-    torch.manual_seed(SEED + 2)
-    projections = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    config = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules=projections, task_type="CAUSAL_LM")
-    model = get_peft_model(load_model(base), config)
-    disturb = Disturber(base / "tokenizer.json", SEED + 3)
-    train(model, examples, disturb, encoder.pad_token_id, epochs=epochs, rate=2e-3, size=16, seed=SEED + 3, name="adapter")
-    for name, weight in model.named_parameters():
-        if "lora_" in name:
-            weight.data = weight.data.to(torch.bfloat16)
-    model.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    saved["base_model_name_or_path"] = BASE_NAME
-    saved["target_modules"] = projections  # a set in PEFT, whose order changes from run to run
-    write_json(path, saved)
-
-
-def make_merged(base, adapter, tokenizer, folder):
-    """Merges the saved adapter into the saved base in float32 and saves the sum in bf16."""
-    model = PeftModel.from_pretrained(load_model(base), adapter, autocast_adapter_dtype=True)
-    save_model(model.merge_and_unload(), tokenizer, folder)
-
-
 # --- answers -----------------------------------------------------------------------------------
 
 
@@ -421,11 +391,12 @@ def held_out(model, encoder, path):
 
 
 def write_answers(here, folders, path):
-    """Asks both models everything and writes answers.json."""
+    """Asks the models everything and writes answers.json; of those whose name is no example's only the losses."""
     prompts = json.loads((here / "data" / "prompts.json").read_text(encoding="utf-8"))
     report = {
-        "about": "Greedy answers of PyTorch (transformers generate, do_sample off) from the stored bf16 weights, "
-        "computed in float32 on CPU. min_gap is the smallest difference between the best and the second-best logit.",
+        "about": "Greedy answers of PyTorch (transformers generate, do_sample off) from the stored weights, computed in "
+        "float32 on CPU. min_gap is the smallest difference between the best and the second-best logit. persona is base "
+        "and adapter merged into the NF4 weights that the adapter was trained on, persona_plain into those of the files.",
         "max_new_tokens": MAX_NEW_TOKENS,
         "held_out": {},
         "models": {},
@@ -433,43 +404,41 @@ def write_answers(here, folders, path):
     for name, folder, unseen in folders:
         model, encoder = load_model(folder), AutoTokenizer.from_pretrained(folder)
         report["held_out"][name] = held_out(model, encoder, here / "data" / unseen)
+        print(f"{name} held out: {report['held_out'][name]}", flush=True)
+        if name == "persona_plain":
+            continue
         report["models"][name] = interview(model, encoder, prompts)
         for answer in report["models"][name]:
             print(f"{name} {answer['id']} gap {answer['min_gap']}: {answer['answer']}")
-        print(f"{name} held out: {report['held_out'][name]}", flush=True)
     write_json(path, report)
 
 
 def main():
-    """Runs the whole recipe; --out writes somewhere else than beside this file."""
+    """Does one of the two steps; --out writes somewhere else than beside this file."""
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("step", choices=["base", "answers"])
+    parser.add_argument("merged", type=Path, nargs="*", help="for answers: the merged folders")
     parser.add_argument("--out", type=Path, default=here)
-    parser.add_argument("--base-epochs", type=int, default=24)
-    parser.add_argument("--adapter-epochs", type=int, default=10)
-    parser.add_argument("--steps", default="base,adapter,merged,answers", help="which steps to run")
+    parser.add_argument("--epochs", type=int, default=24)
     options = parser.parse_args()
-    out, data, steps = options.out, here / "data", options.steps.split(",")
+    data, base = here / "data", options.out / "base"
+    if len(options.merged) != (2 if options.step == "answers" else 0):
+        parser.error(f"{options.step}: got {len(options.merged)} folders")
 
     transformers_logging.set_verbosity_error()
     torch.set_num_threads(1)  # the same sums on any number of cores
     torch.use_deterministic_algorithms(True)
 
-    texts = (data / "tale.txt").read_text(encoding="utf-8").splitlines()
-    for name in ("base.jsonl", "persona.jsonl"):
-        texts += [m["content"] for messages in read_dialogues(data / name) for m in messages]
-    tokenizer = train_tokenizer(texts)
-
-    base, adapter, merged = out / "base", out / "adapter", out / "merged"
-    if "base" in steps:
-        make_base(tokenizer, data, base, options.base_epochs)
-    if "adapter" in steps:
-        make_adapter(base, data, adapter, options.adapter_epochs)
-    if "merged" in steps:
-        make_merged(base, adapter, tokenizer, merged)
-    if "answers" in steps:
-        folders = [("base", base, "base_heldout.jsonl"), ("persona", merged, "heldout.jsonl")]
-        write_answers(here, folders, out / "answers.json")
+    if options.step == "base":
+        texts = (data / "tale.txt").read_text(encoding="utf-8").splitlines()
+        for name in ("base.jsonl", "persona.jsonl"):
+            texts += [m["content"] for messages in read_dialogues(data / name) for m in messages]
+        make_base(train_tokenizer(texts), data, base, options.epochs)
+        return
+    merged, plain = options.merged
+    folders = [("base", base, "base_heldout.jsonl"), ("persona", merged, "heldout.jsonl"), ("persona_plain", plain, "heldout.jsonl")]
+    write_answers(here, folders, options.out / "answers.json")
 
 
 if __name__ == "__main__":
