@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/persona-gguf/persona-gguf/internal/testmodel"
+	"github.com/persona-gguf/persona-gguf/train"
 )
 
 // binary is the folder with the program, built as a user would.
@@ -60,7 +62,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"model": writeModel, "bigmodel": writeBigModel, "exits": exits, "json": checkJSON, "only": only,
-			"adapter": writeAdapter, "same": same, "records": writeRecords, "edit": edit, "cut": cut, "interrupt": interrupt,
+			"adapter": writeAdapter, "same": same, "records": writeRecords, "trainer": prepareTrainer, "edit": edit, "cut": cut, "interrupt": interrupt,
 		},
 	})
 }
@@ -75,6 +77,14 @@ func writeModel(ts *testscript.TestScript, _ bool, args []string) {
 // adapter BASE DIR writes a random LoRA adapter of rank 4 for the model folder BASE.
 func writeAdapter(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(testmodel.Adapter(ts.MkAbs(args[1]), ts.MkAbs(args[0]), testmodel.AdapterSpec{Rank: 4, Alpha: 8, DType: testmodel.BF16}))
+}
+
+// trainer sets up the trainer's environment with this process's settings of the network, which scripts do not have.
+func prepareTrainer(ts *testscript.TestScript, _ bool, _ []string) {
+	o := train.DefaultOptions()
+	o.CacheDir, o.Env = ts.Getenv("CACHE"), os.Environ()
+	_, err := train.Prepare(context.Background(), &o)
+	ts.Check(err)
 }
 
 // records N FILE writes the first SFT records of the example.
