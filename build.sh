@@ -235,6 +235,8 @@ fetch_npm() {
 	check_tree "$LLAMA_NPM" "$(source_tree "$scratch/source")"
 	[ ! -d llamacpp ] || rmdir llamacpp
 	mv "$scratch/source" llamacpp
+	# The bundle's commit is another than the recorded one: keep "git commit -a" from recording it.
+	[ ! -e .git ] || git update-index --skip-worktree llamacpp 2>/dev/null || true
 	rm -rf "$scratch"
 	trap - EXIT
 }
