@@ -119,8 +119,8 @@ func RequiresImatrix(t uint32) bool {
 }
 
 // EncodeRows encodes whole rows of nPerRow elements from src (srcType) to dst
-// (dstType), through f32, with ggml's own encoders and so byte for byte as ggml
-// does. len(dst) must be exactly the size of the encoded rows. imatrix is nil or
+// (dstType), through f32, with the bytes of ggml's own encoders; the common types
+// have faster ones ([Kernels]). len(dst) must be exactly the size of the encoded rows. imatrix is nil or
 // holds nPerRow importances. Rows do not depend on each other, so one tensor may
 // be encoded in pieces, from many goroutines at once. The memory a call needs
 // besides is about 128 KiB, or one row as f32 if that is more.
@@ -163,9 +163,6 @@ func encodeRows(dst []byte, dt TensorType, src []byte, st TensorType, rows, nPer
 	}
 	return err
 }
-
-// useKernels switches the SIMD ways (kernels/) on, as they are, or off.
-func useKernels(on bool) { C.nl_use_kernels(cbool(on)) }
 
 var errAssert = errors.New("assert reached in llama.cpp")
 

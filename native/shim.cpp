@@ -11,6 +11,7 @@
 #include "log.h"
 
 #include "kernels/half.h"
+#include "kernels/kernels.h"
 #include "kernels/lowrank.h"
 
 #include <dlfcn.h>
@@ -959,8 +960,17 @@ static const float * rows_to_f32(const uint8_t * src, int32_t type, int64_t n, s
     return buf.data();
 }
 
-void nl_use_kernels(bool on) {
-    kernels_off.store(!on);
+int32_t nl_kernels(void) {
+    return kernels_now();
+}
+
+int32_t nl_best_kernels(void) {
+    return kernels_best();
+}
+
+void nl_use_kernels(int32_t set) {
+    kernels_chosen.store(set);
+    kernels_off.store(set == kernels_plain);
 }
 
 nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row, const float * imatrix) {
@@ -977,7 +987,7 @@ nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, i
                 kernel_f32_to_f16(x, reinterpret_cast<ggml_fp16_t *>(dst + i * dst_row), n * n_per_row);
                 continue;
             }
-            ggml_quantize_chunk((ggml_type) dst_type, x, dst + i * dst_row, 0, n, n_per_row, imatrix);
+            kernel_encode((ggml_type) dst_type, x, dst + i * dst_row, n, n_per_row, imatrix);
         }
     });
 }
