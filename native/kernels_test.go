@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 )
 
@@ -152,5 +153,31 @@ func TestUseKernels(t *testing.T) {
 	}
 	if useKernels(t, ""); Kernels() != best {
 		t.Errorf("got %s, want the best, %s", Kernels(), best)
+	}
+}
+
+// TestValidateWithKernels puts one value that is not finite at every place of rows of every plain type.
+func TestValidateWithKernels(t *testing.T) {
+	defer useKernels(t, "")
+	for _, set := range AvailableKernels() {
+		useKernels(t, set)
+		for _, typ := range []struct {
+			number uint32
+			size   int
+			inf    []byte
+		}{{typeF32, 4, []byte{0, 0, 0x80, 0x7f}}, {typeF16, 2, []byte{0, 0xfc}}, {typeBF16, 2, []byte{0x81, 0xff}}} {
+			const n = 75
+			p := bytes.Repeat([]byte{0x55, 0x3b}, n*typ.size/2)
+			if err := ValidateRows(p, typ.number); err != nil {
+				t.Fatalf("%s, type %d: %v", set, typ.number, err)
+			}
+			for i := range n {
+				bad := bytes.Clone(p)
+				copy(bad[i*typ.size:], typ.inf)
+				if err := ValidateRows(bad, typ.number); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("block %d ", i)) {
+					t.Fatalf("%s, type %d, value %d: got %v", set, typ.number, i, err)
+				}
+			}
+		}
 	}
 }

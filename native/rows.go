@@ -152,6 +152,16 @@ func EncodeRows(dst []byte, dstType uint32, src []byte, srcType uint32, nPerRow 
 	return encodeRows(dst, dt, src, st, rows, nPerRow, imatrix)
 }
 
+// EncodeFloats is EncodeRows for numbers that are float32 in memory.
+func EncodeFloats(dst []byte, dstType uint32, src []float32, nPerRow int64, imatrix []float32) error {
+	return EncodeRows(dst, dstType, FloatBytes(src), uint32(C.GGML_TYPE_F32), nPerRow, imatrix)
+}
+
+// FloatBytes is the memory of v as bytes: a view, in the order of this machine.
+func FloatBytes(v []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+}
+
 // encodeRows is EncodeRows without its checks.
 func encodeRows(dst []byte, dt TensorType, src []byte, st TensorType, rows, nPerRow int64, imatrix []float32) error {
 	r := C.nl_encode_rows((*C.uint8_t)(&dst[0]), C.int32_t(dt), (*C.uint8_t)(&src[0]), C.int32_t(st),

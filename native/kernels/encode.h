@@ -7,6 +7,9 @@ static bool encode(ggml_type type, const float * x, uint8_t * y, int64_t nrows, 
     }
     const weighting root = w_importance_root;
     switch (type) {
+        case GGML_TYPE_BF16:
+            encode_bf16(x, y, count);
+            return true;
         case GGML_TYPE_Q4_0:
         case GGML_TYPE_Q4_1:
         case GGML_TYPE_Q5_0:

@@ -43,6 +43,8 @@ static inline float get_half(const uint8_t * p) {
 #include "kquants.h"
 #include "weighted.h"
 #include "encode.h"
+#include "lowrank.h"
+#include "finite.h"
 #undef LANES
 } // namespace kernels128
 
@@ -69,6 +71,8 @@ NL_HALF
 #include "kquants.h"
 #include "weighted.h"
 #include "encode.h"
+#include "lowrank.h"
+#include "finite.h"
 #undef LANES
 } // namespace kernels_of_avx2
 #pragma GCC pop_options
@@ -84,6 +88,8 @@ NL_HALF
 #include "kquants.h"
 #include "weighted.h"
 #include "encode.h"
+#include "lowrank.h"
+#include "finite.h"
 #undef LANES
 } // namespace kernels_of_avx512
 #pragma GCC pop_options
@@ -117,6 +123,51 @@ static std::atomic<int> kernels_chosen{ -1 }; // -1: the best
 static inline int kernels_now() {
     const int k = kernels_chosen.load(std::memory_order_relaxed);
     return k >= 0 ? k : (int) kernels_best();
+}
+
+// kernel_low_rank is w += scale · (b · a), with the same bits whatever the set (lowrank.h).
+static inline void kernel_low_rank(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
+    switch (kernels_now()) {
+#if NL_HAS_KERNELS && defined(__x86_64__)
+        case kernels_avx512:
+            return kernels_of_avx512::low_rank(w, b, a, rows, cols, r, scale);
+        case kernels_avx2:
+            return kernels_of_avx2::low_rank(w, b, a, rows, cols, r, scale);
+#endif
+#if NL_HAS_KERNELS
+        case kernels_128:
+            return kernels128::low_rank(w, b, a, rows, cols, r, scale);
+#endif
+    }
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#endif
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < cols; j++) {
+            float sum = 0;
+            for (int64_t k = 0; k < r; k++) {
+                sum = sum + b[i * r + k] * a[k * cols + j];
+            }
+            w[i * cols + j] = w[i * cols + j] + scale * sum;
+        }
+    }
+}
+
+// kernel_finite tells whether all of n bytes of F16, BF16 or F32 are known to be finite. Without kernels nothing is.
+static inline bool kernel_finite(ggml_type type, const uint8_t * p, size_t n) {
+    switch (kernels_now()) {
+#if NL_HAS_KERNELS && defined(__x86_64__)
+        case kernels_avx512:
+            return kernels_of_avx512::finite(type, p, n);
+        case kernels_avx2:
+            return kernels_of_avx2::finite(type, p, n);
+#endif
+#if NL_HAS_KERNELS
+        case kernels_128:
+            return kernels128::finite(type, p, n);
+#endif
+    }
+    return false;
 }
 
 // kernel_encode encodes rows as ggml_quantize_chunk does.

@@ -7,6 +7,7 @@
 typedef float   vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef uint8_t vb __attribute__((vector_size(LANES)));
+typedef int16_t vh __attribute__((vector_size(2 * LANES)));
 
 static inline vf load(const float * p) {
     vf v;

@@ -10,6 +10,19 @@ static inline void load_block(const float * x, vf * v) {
     }
 }
 
+// encode_bf16 rounds to the nearest, ties to even; a NaN keeps its upper bits and becomes quiet.
+static void encode_bf16(const float * x, uint8_t * y, int64_t n) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vi b     = bits(load(x + i));
+        const vi nan   = (b & 0x7fffffff) > alli(0x7f800000);
+        const vi round = (b + 0x7fff + (b >> 16 & 1)) >> 16;
+        const vh h     = __builtin_convertvector(picki(nan, b >> 16 | 64, round), vh);
+        memcpy(y + 2 * i, &h, sizeof h);
+    }
+    ggml_fp32_to_bf16_row_ref(x + i, reinterpret_cast<ggml_bf16_t *>(y + 2 * i), n - i);
+}
+
 // signed_largest finds the value of the largest magnitude of each of count blocks, the first if there are two, 0 if there
 // is none. NaNs do not count.
 static inline vf signed_largest(const float * x, int64_t count) {
