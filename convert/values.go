@@ -97,4 +97,3 @@ func hasNewInf(dst, src []byte, dtype safetensors.DType) bool {
 	}
 	return false
 }
-
