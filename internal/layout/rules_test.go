@@ -38,6 +38,7 @@ var imports = map[string][]string{
 	"internal/testmodel/write": {"internal/testmodel"},
 	"internal/unit":            {},
 
+	"bench/kernels":           {"native"},
 	"bench/scale":             {},
 	"examples/snow_white":     {},
 	"examples/snow_white/sft": {"persona"},
