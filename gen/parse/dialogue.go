@@ -120,16 +120,22 @@ func (m *machine) read(text string) {
 			lastHead = i
 		}
 	}
+	next, nexts := blankLine, make([]kind, len(all)) // what comes behind a line, but for blank lines and rules
+	for i := len(all) - 1; i >= 0; i-- {
+		if nexts[i] = next; all[i].kind != blankLine && all[i].kind != ruleLine {
+			next = all[i].kind
+		}
+	}
 	for i := range all {
 		if m.phase == ended {
 			return
 		}
-		m.step(&all[i], i < lastHead, all[i+1:])
+		m.step(&all[i], i < lastHead, nexts[i])
 	}
 }
 
-// step takes one line; more says that somebody speaks later.
-func (m *machine) step(l *line, more bool, rest []line) {
+// step takes one line; more says that somebody speaks later, next what comes behind it.
+func (m *machine) step(l *line, more bool, next kind) {
 	if l.kind != textLine {
 		m.inAside = false
 	}
@@ -159,7 +165,7 @@ func (m *machine) step(l *line, more bool, rest []line) {
 			m.sawExample, m.phase = true, inExample
 		}
 	case ruleLine:
-		m.rule(more, rest)
+		m.rule(more, next)
 	case narratorLine:
 		m.end()
 		count(m.notes, "narration", 1)
@@ -188,26 +194,17 @@ func (m *machine) close(l *line, more bool) {
 }
 
 // rule is a line of marks: it ends an example, and before a remark the dialogue.
-func (m *machine) rule(more bool, rest []line) {
-	if m.phase == inExample {
+func (m *machine) rule(more bool, next kind) {
+	switch {
+	case m.phase == inExample:
 		m.phase = before
-		return
-	}
-	for i := range rest {
-		switch rest[i].kind {
-		case blankLine, ruleLine:
-			continue
-		case textLine:
-			if m.heads == 0 {
-				return
-			}
-			m.end()
-			if m.phase = inNarration; !more {
-				count(m.notes, CodeCloser, 1)
-				m.phase = ended
-			}
+	case next != textLine || m.heads == 0:
+	default:
+		m.end()
+		if m.phase = inNarration; !more {
+			count(m.notes, CodeCloser, 1)
+			m.phase = ended
 		}
-		return
 	}
 }
 

@@ -16,7 +16,7 @@ type turn struct {
 	action  string // as written
 	out     raw.Turn
 	lines   []string
-	open    string // the mark that opened a quotation which is not closed yet, "" if none is open
+	open    string // the line that opened a quotation which is not closed yet, "" if none is open
 	close   string
 	openAt  int  // the line where it was opened
 	closed  bool // the last line of speech was, or ended, a whole quotation
@@ -76,8 +76,10 @@ func (t *turn) quoted(s, body string, q [2]string) {
 			s = t.directions(s)
 		}
 	case !ends && !strings.Contains(body, q[1]):
-		t.open, t.close, t.openAt = q[0], q[1], len(t.lines)
-		s = strings.TrimSpace(body)
+		t.open, t.close, t.openAt = s, q[1], len(t.lines)
+		if s = strings.TrimSpace(body); s == "" {
+			s = t.open
+		}
 	default:
 		t.closed = ends
 	}
@@ -157,7 +159,7 @@ func endsWord(s string) bool {
 // finish gives the content, cut at its last sentence end if it was cut off.
 func (t *turn) finish(cutOff bool, notes map[string]int) (content string, cut bool) {
 	if t.open != "" && t.openAt < len(t.lines) && !cutOff { // never closed: it was no quotation of the whole
-		t.lines[t.openAt] = t.open + t.lines[t.openAt]
+		t.lines[t.openAt] = t.open
 	}
 	content = strings.Join(t.lines, "\n")
 	if strings.Contains(content, quoteWord) {
