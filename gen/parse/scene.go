@@ -21,8 +21,8 @@ type Scene struct {
 	Title      string `json:"title,omitempty"`
 }
 
-// Scenes is what was read of one reply.
-type Scenes struct {
+// SceneReply is what was read of one reply.
+type SceneReply struct {
 	Scenes  []Scene // without Source
 	Code    string  // why the whole reply is rejected, "" if it is not
 	Dropped []Drop
@@ -35,14 +35,14 @@ var (
 	sceneLabel = regexp.MustCompile(`^(?i:(유형|종류|type)|(장소|위치|location|place)|(배경|상황|background))\s*(?:([\])】]|\*\*|__)\s*[:：]?|[*_]*\s*[:：])\s*(.*)$`)
 	sceneBare  = regexp.MustCompile(`^(?i:(유형|type)|(장소|위치|location)|(배경|상황|background))$`)
 	remark     = regexp.MustCompile(`^(?i:이상(?:으로|입니다|의|,|\s)|위(?:의)?\s|이와\s*같이|이러한|이\s*(?:장면들|\d+개)|총\s*\d+\s*개|모든\s*장면|각\s*장면|장면들은|참고|주의|note|these\s+scenes|this\s+concludes|i\s+hope|let\s+me\s+know|더\s*필요|추가로|필요하시면|도움이|※)`)
-	context    = regexp.MustCompile(`(?s)(?:맥락\s*[:：]|(?i:context)\s*:)\s*(.*?)\s*(?:위의\s*맥락|(?i:imagine))`)
+	contextual = regexp.MustCompile(`(?s)(?:맥락\s*[:：]|(?i:context)\s*:)\s*(.*?)\s*(?:위의\s*맥락|(?i:imagine))`)
 )
 
 // Scenes reads a raw scene row.
-func (p *Parser) Scenes(r *raw.Row) Scenes {
+func (p *Parser) Scenes(r *raw.Row) SceneReply {
 	reply := string(r.Completions)
 	m := &sceneMachine{cutOff: r.DoneReason == "length", notes: map[string]int{}}
-	out := Scenes{Notes: m.notes}
+	out := SceneReply{Notes: m.notes}
 	switch trimmed := strings.TrimSpace(reply); {
 	case r.Failed():
 		out.Code = CodeCheckFailed
@@ -81,7 +81,7 @@ func (p *Parser) Scenes(r *raw.Row) Scenes {
 
 // Paragraph is the profile's paragraph in a scene prompt, "" if the prompt does not have its anchors.
 func Paragraph(prompt string) string {
-	if m := context.FindStringSubmatch(prompt); m != nil {
+	if m := contextual.FindStringSubmatch(prompt); m != nil {
 		return m[1]
 	}
 	return ""

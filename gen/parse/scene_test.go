@@ -8,7 +8,7 @@ import (
 	"github.com/persona-gguf/persona-gguf/gen/raw"
 )
 
-func showScenes(s Scenes) string {
+func showScenes(s SceneReply) string {
 	var b strings.Builder
 	if s.Code != "" {
 		fmt.Fprintf(&b, "!%s\n", s.Code)
