@@ -23,10 +23,11 @@ var imports = map[string][]string{
 	"bench":     {"native", "internal/unit"},
 	"persona":   {"native"},
 	"gen/parse": {"gen/raw", "internal/atomicfile", "persona"},
+	"gen/sft":   {"convert", "gen/parse", "gen/raw", "gguf", "native", "persona", "internal/atomicfile", "internal/minhash", "internal/pipe"},
 	"gen/raw":   {"internal/pipe"},
 	"train":     {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
-	"cmd/persona-gguf": {"bench", "convert", "gen/parse", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
+	"cmd/persona-gguf": {"bench", "convert", "gen/parse", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 
 	"internal/atomicfile":      {},
 	"internal/chat":            {"native"},
