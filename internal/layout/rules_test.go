@@ -22,12 +22,13 @@ var imports = map[string][]string{
 	"quant":     {"gguf", "native", "internal/atomicfile", "internal/pipe"},
 	"bench":     {"native", "internal/unit"},
 	"persona":   {"native"},
+	"gen/check": {"gen/sft", "internal/minhash", "internal/pipe", "persona"},
 	"gen/parse": {"gen/raw", "internal/atomicfile", "persona"},
 	"gen/sft":   {"convert", "gen/parse", "gen/raw", "gguf", "native", "persona", "internal/atomicfile", "internal/minhash", "internal/pipe"},
 	"gen/raw":   {"internal/pipe"},
 	"train":     {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
-	"cmd/persona-gguf": {"bench", "convert", "gen/parse", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
+	"cmd/persona-gguf": {"bench", "convert", "gen/check", "gen/parse", "gen/raw", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 
 	"internal/atomicfile":      {},
 	"internal/chat":            {"native"},
