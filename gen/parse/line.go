@@ -118,7 +118,7 @@ func trimLabel(value, whole string) string {
 
 // notNames are words before a colon that are no speakers.
 var notNames = []string{"배경", "상황", "유형", "장소", "위치", "참고", "주의", "메모", "대화", "장면", "설명", "예시", "형식", "제목", "주제", "시간", "날짜", "등장인물", "요약", "결론", "비고", "감정",
-	"note", "background", "type", "location", "status", "scene", "title", "setting", "summary", "example", "p.s", "time", "date", "characters", "theme", "warning", "tip", "answer", "question"}
+	"note", "background", "type", "location", "status", "scene", "title", "setting", "summary", "example", "p.s", "time", "date", "characters", "for example", "for instance", "theme", "warning", "tip", "answer", "question"}
 
 // stranger is a line that may be the head of somebody who is not on the card.
 type stranger struct {
@@ -159,7 +159,7 @@ func (c *cast) strangers(all []line) {
 		case s.sure:
 		case s.bare && (bares < 2 || counts[s.name] < 2 || !after || !before):
 			continue
-		case !s.bare && counts[s.name] < 2 && (colons < 2 || others > colons):
+		case !s.bare && (counts[s.name] < 2 || !before) && (colons < 2 || others > colons):
 			continue
 		}
 		all[i].kind, all[i].head = headLine, s.head
