@@ -242,8 +242,14 @@ func begin(o Options, unit string, folders []string) (*run, error) {
 }
 
 // write writes the array with what parse emits, and the report.
-func (r *run) write(ctx context.Context, name string, parse func() error) (*Report, error) {
+func (r *run) write(ctx context.Context, name string, parse func() error) (_ *Report, err error) {
 	dir := filepath.Join(r.Root, "processed", r.Now.Format(time.DateOnly))
+	defer func() {
+		if err != nil { // folders that hold nothing go again; others cannot be removed so
+			os.Remove(dir)
+			os.Remove(filepath.Dir(dir))
+		}
+	}()
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, fmt.Errorf("parse: %w", err)
 	}
