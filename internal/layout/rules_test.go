@@ -44,6 +44,7 @@ var imports = map[string][]string{
 	"internal/testmodel/write": {"internal/testmodel"},
 	"internal/unit":            {},
 
+	"bench/data":              {},
 	"bench/scale":             {},
 	"examples/snow_white":     {},
 	"examples/snow_white/sft": {"persona"},
