@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -48,6 +49,10 @@ func (p *Parser) Dialogue(r *raw.Row) Dialogue {
 	if code := rejectReply(reply, r); code != "" {
 		return Dialogue{Code: code, Notes: m.notes}
 	}
+	count(m.notes, "double_spaces", len(doubleSpace.FindAllStringIndex(reply, -1)))
+	if strings.Contains(reply, "**") || strings.HasPrefix(reply, "#") || strings.Contains(reply, "\n#") {
+		m.notes["markdown"]++
+	}
 	m.example = p.cast.echoes(r.Prompt)
 	if !m.structured(reply) {
 		m.read(Clean(reply))
@@ -56,11 +61,13 @@ func (p *Parser) Dialogue(r *raw.Row) Dialogue {
 		m.cut()
 	}
 	m.end()
-	if len(m.turns) == 0 && m.heads == 0 && refusal.MatchString(reply) {
+	if len(m.turns) == 0 && m.heads == 0 && refuses(reply) {
 		m.code = CodeRefusal
 	}
 	return m.result(r.Scene)
 }
+
+var doubleSpace = regexp.MustCompile(` {2,}`)
 
 // rejectReply looks at the whole reply.
 func rejectReply(reply string, r *raw.Row) string {
@@ -72,7 +79,7 @@ func rejectReply(reply string, r *raw.Row) string {
 	case Degenerate(trimmed):
 		return CodeDegenerate
 	case utf8.RuneCountInString(trimmed) < minReply:
-		if refusal.MatchString(trimmed) {
+		if refuses(trimmed) {
 			return CodeRefusal
 		}
 		return CodeShort

@@ -62,7 +62,7 @@ func (p *Parser) Scenes(r *raw.Row) SceneReply {
 	out.Scenes, out.Dropped = m.scenes, m.dropped
 	if len(m.scenes)+len(m.dropped) == 0 {
 		out.Code = CodeNoScenes
-		if refusal.MatchString(reply) {
+		if refuses(reply) {
 			out.Code = CodeRefusal
 		}
 	}

@@ -187,6 +187,18 @@ var (
 		`|\bas an? (?:AI|language model)|\bI(?:'m| am) (?:sorry,? (?:but )?)?(?:I )?(?:can(?:'t|not)|unable to) (?:assist|help with|fulfil|create|generate|provide|comply)|\bI can(?:'t|not) (?:assist|help with|fulfil|create|generate|provide|comply)`)
 )
 
+// refusalWords are in every refusal: looking for them is faster than the expression.
+var refusalWords = []string{"모델", "어시스턴트", "AI", "없습니다", "어렵습니다", "anguage", "can't", "cannot", "unable", "As an", "as an"}
+
+func refuses(s string) bool {
+	for _, word := range refusalWords {
+		if strings.Contains(s, word) {
+			return refusal.MatchString(s)
+		}
+	}
+	return false
+}
+
 // hollow gives the code of a content that says nothing, "" if it says something.
 func (c *cast) hollow(content string) string {
 	switch {
@@ -198,7 +210,7 @@ func (c *cast) hollow(content string) string {
 		return CodePlaceholder
 	case wholeAside(content) && !strings.Contains(content, "\n"), content[0] == '{' && content[len(content)-1] == '}':
 		return CodePlaceholder
-	case refusal.MatchString(content):
+	case refuses(content):
 		return CodeRefusal
 	}
 	if len(content) < 100 {
