@@ -53,7 +53,7 @@ func (r *run) dialogue(path string, p parsedRow[Dialogue], scenes map[sceneID][]
 		item.Location, item.Type = s.Location, s.Type
 	}
 	item.Scene = r.sceneOf(p.row, scenes)
-	if item.Kind == "" {
+	if item.Kind == "" || item.Kind == "dialogue" {
 		item.Kind = r.Kind
 	}
 	if item.Kind == "protective" {

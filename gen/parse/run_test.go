@@ -68,7 +68,7 @@ func TestDialogues(t *testing.T) {
 	failed := strings.Replace(rawRow("04", "사", ""), `"check_result": true`, `"check_result": false`, 1)
 	first := rawRow("01", "가", "") + rawRow("02", "나", "") + failed + rawRow("01", "가", "") + rawRow("01", "다", "") + `{"gen_answer_id": "05", "completions": ""}` + "\n{x}\n" + rawRow("06", "바", "")[:80]
 	path := r.put(first, "result", "2025-12-10", "gen_dialogue", dialogueFile)
-	r.put(rawRow("04", "사", "")+rawRow("07", "아", `, "scene_source": "seed_scene_bb_c2", "ordinal": 9, "kind": "identity"`), "result", "2025-12-11", "gen_dialogue", dialogueFile)
+	r.put(rawRow("04", "사", `, "kind": "dialogue"`)+rawRow("07", "아", `, "scene_source": "seed_scene_bb_c2", "ordinal": 9, "kind": "identity"`), "result", "2025-12-11", "gen_dialogue", dialogueFile)
 	var warnings []string
 	r.o.Warn = func(s string) { warnings = append(warnings, s) }
 	report, err := Dialogues(context.Background(), r.o)
