@@ -112,6 +112,8 @@ type machine struct {
 	background, preamble []string
 	turns                []raw.Turn
 	heads                int
+	loose                int  // turns whose head has neither action nor line of its own
+	labelled             bool // a background label has come
 	sawExample           bool
 	inAside              bool // inside a paragraph in brackets
 	notes                map[string]int
@@ -224,12 +226,17 @@ func (m *machine) label(rest string) {
 			m.drop(CodePromptEcho, t.Content)
 		}
 		m.turns, m.sawExample = nil, false
+	case !m.labelled && m.loose == len(m.turns) && len(m.turns) <= 3: // a title, or a list of who takes part
+		for _, t := range m.turns {
+			m.drop(CodePlaceholder, t.Content)
+		}
+		m.turns = nil
 	case len(m.turns) > 0:
 		m.phase = inNarration
 		count(m.notes, "narration", 1)
 		return
 	}
-	m.background, m.phase = nil, inBackground
+	m.background, m.phase, m.labelled = nil, inBackground, true
 	if rest != "" {
 		m.text(rest)
 	}
@@ -361,6 +368,9 @@ func (m *machine) keep(t *turn, content string) {
 	}
 	if t.action != "" && action != out.Action && !isActionWord(action) {
 		out.ActionRaw = t.action
+	}
+	if t.head.colon && t.head.action == "" {
+		m.loose++
 	}
 	m.remarks(&out)
 	m.turns = append(m.turns, out)

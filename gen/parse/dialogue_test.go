@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/persona-gguf/persona-gguf/gen/raw"
 	"github.com/persona-gguf/persona-gguf/persona"
 )
@@ -111,6 +113,16 @@ func TestShapes(t *testing.T) {
 		"escaped colon":               {u + w + "\n왕비\\: 그 사람이에요.", "사용자/말하기: 아침에는 뭘 했어요?\n백설공주/말하기: 수프를 끓였어요.|왕비: 그 사람이에요.\n"},
 		"spaces":                      {"사용자   (말하기)\n아침에는   뭘 \u00a0했어요?\n\n" + "백설 \u200b공주 (말하기)\n수프를 끓였어요.", "사용자/말하기: 아침에는 뭘 했어요?\n백설공주/말하기 [백설 공주]: 수프를 끓였어요.\n"},
 		"narrator":                    {u + w + "\n\n해설: 밤이 왔다.\n\n사용자: 네.", plainTurns + "사용자/말하기: 네.\n"},
+		"label again":                 {"\n배경: 밤이다.\n" + u + w, plainTurns},
+		"turns in brackets":           {"[턴 1] 사용자 (말하기)\n아침에는 뭘 했어요?\n(턴 2) **백설공주**\n수프를 끓였어요.", plainTurns},
+		"own thought":                 {u + w + "\n\n백설공주의 생각: 맛있었지.", plainTurns + "백설공주/생각: 맛있었지.\n"},
+		"own thought in prose":        {u + w + "\n백설공주의 생각은 달라요.", "사용자/말하기: 아침에는 뭘 했어요?\n백설공주/말하기: 수프를 끓였어요.|백설공주의 생각은 달라요.\n"},
+		"no word count":               {u + w + "\n약 3자루가 있어요.", "사용자/말하기: 아침에는 뭘 했어요?\n백설공주/말하기: 수프를 끓였어요.|약 3자루가 있어요.\n"},
+		"no name, colons":             {"사용자: 아침에는 뭘 했어요?\n\n백설공주: 수프를 끓였어요.\n비밀: 설탕이에요.", "사용자/말하기: 아침에는 뭘 했어요?\n백설공주/말하기: 수프를 끓였어요.|비밀: 설탕이에요.\n"},
+		"decomposed":                  {norm.NFD.String(u + w), plainTurns},
+		"quotes around heads":         {"\"사용자 (말하기)\"\n아침에는 뭘 했어요?\n'백설공주(말하기)'\n수프를 끓였어요.", plainTurns},
+		"quotation over paragraphs":   {u + "백설공주 (말하기): \"수프를\n\n끓였어요.\"\n그녀는 웃었다.", "사용자/말하기: 아침에는 뭘 했어요?\n백설공주/말하기: 수프를|끓였어요.\n"},
+		"quotation goes on":           {u + "백설공주 (말하기)\n\"수프를\"\n\n그녀는 웃었다.\n\n\"끓였어요.\"", "사용자/말하기: 아침에는 뭘 했어요?\n백설공주/말하기: 수프를|끓였어요.\n"},
 		"same speaker twice":          {u + w + "\n\n백설공주: 네.", plainTurns + "백설공주/말하기: 네.\n"},
 		"only the user":               {u + u, "!no_character_turn\n사용자/말하기: 아침에는 뭘 했어요?\n사용자/말하기: 아침에는 뭘 했어요?\n"},
 		"one turn":                    {w, "!too_few_turns\n백설공주/말하기: 수프를 끓였어요.\n"},
@@ -118,6 +130,18 @@ func TestShapes(t *testing.T) {
 	} {
 		if got := show(p.Dialogue(&raw.Row{Completions: raw.Text(padding + c.reply)})); got != c.want {
 			t.Errorf("%s: got\n%swant\n%s", name, got, c.want)
+		}
+	}
+}
+
+// TestCastList has a list of who takes part before the background, which nobody says.
+func TestCastList(t *testing.T) {
+	p := parser(t, testCard)
+	for _, head := range []string{"# 백설공주: 숲속의 하루\n\n", "등장인물:\n- 백설공주\n- 사용자\n\n", "백설공주: 숲의 공주\n사용자: 손님\n\n"} {
+		d := p.Dialogue(&raw.Row{Completions: raw.Text(head + padding + u + w)})
+		d.Dropped = nil
+		if show(d) != plainTurns || !strings.HasPrefix(d.Background, "부엌에") {
+			t.Errorf("%q: got %q, %s", head, d.Background, show(d))
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (c *cast) name(s string) (speaker persona.Speaker, raw, rest string, ok boo
 				break
 			}
 		}
-		if !startsWord(rest) {
+		if !startsWord(rest) || ownThought.MatchString(rest) {
 			return n.speaker, s[:len(s)-len(rest)], rest, true
 		}
 	}
@@ -118,7 +118,7 @@ const decoration = " *_`~\"“”'‘’「」『』"
 var numbering = regexp.MustCompile(`^(?:\(?\d{1,3}[.)]|\d{1,3}\s*⃣|[①-⑳])\s*`)
 
 // metaPrefix is what generators write before a head: the number of the turn.
-var metaPrefix = regexp.MustCompile(`^(?i:(?:대화\s*)?턴\s*#?\d+|(?:turn|dialogue|exchange)\s*#?\d+|(?:첫|두|세|네|다섯|여섯|일곱|여덟|아홉|열|\d+)\s*번?째\s*(?:대화|턴)|추가\s*대화(?:\s*예시)?|대화(?:\s*시작)?)\s*[:：.)\-–—|]*\s*`)
+var metaPrefix = regexp.MustCompile(`^[(\[]?(?i:(?:대화\s*)?턴\s*#?\d+|(?:turn|dialogue|exchange)\s*#?\d+|(?:첫|두|세|네|다섯|여섯|일곱|여덟|아홉|열|\d+)\s*번?째\s*(?:대화|턴)|추가\s*대화(?:\s*예시)?|대화(?:\s*시작)?)\s*[:：.)\]\-–—|]*\s*`)
 
 // undress takes off what stands before a head: list marks, numbers, quotes, brackets, emphasis, emoji, and the
 // number of a turn.
@@ -134,7 +134,11 @@ func undress(s string) string {
 		case unicode.Is(unicode.So, r) || r >= 0x1f000 && r < 0x20000:
 			s = s[n:]
 		case r >= '0' && r <= '9' || r == '(' || r >= '①' && r <= '⑳':
-			s = s[len(numbering.FindString(s)):]
+			if m := numbering.FindString(s); m != "" {
+				s = s[len(m):]
+			} else if m := metaPrefix.FindString(s); len(m) < len(s) {
+				s = s[len(m):]
+			}
 		case strings.ContainsRune("턴대첫두세네다여일아열추tTdDeE", r):
 			if m := metaPrefix.FindString(s); len(m) < len(s) {
 				s = s[len(m):]
@@ -209,6 +213,10 @@ func (h *head) tail(s string, c *cast) bool {
 		space = strings.HasPrefix(after, " ")
 		s = strings.TrimLeft(after, " *_`]】>")
 	}
+	if m := ownThought.FindString(s); m != "" && groups == 0 {
+		h.action, h.text, h.colon = "생각", strings.TrimLeft(s[len(m):], " *"), true
+		return true
+	}
 	if groups == 0 {
 		s = h.actionWord(s)
 	}
@@ -239,6 +247,9 @@ func (h *head) group(inner string, c *cast) {
 		h.direction = inner
 	}
 }
+
+// ownThought is "the character's thought:" in place of an action.
+var ownThought = regexp.MustCompile(`^의\s*(?:속\s*)?(?:마음|생각)\s*(?:속)?[*_]*\s*[:：]`)
 
 // actionWord takes "speaking" without brackets, if the head ends behind it.
 func (h *head) actionWord(s string) string {

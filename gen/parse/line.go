@@ -44,7 +44,7 @@ var (
 	closer = regexp.MustCompile(`^(?i:end\s+(?:of\s+)?(?:the\s+)?(?:scene|dialogue|conversation)|(?:the\s+)?(?:scene|dialogue|conversation)\s+(?:ends?|over)|the\s+end|대화\s*(?:종료|끝|마침)|장면\s*(?:종료|끝)|(?:대화|장면)[가이]?\s*(?:끝났습니다|끝납니다|종료되었습니다|마무리됩니다)` +
 		`|이상입니다|이상으로\s.{0,40}(?:마칩니다|마치겠습니다|마무리합니다|입니다)|이상\s.{0,30}(?:대화|장면)(?:였습니다|이었습니다|입니다))[.!。]?$`)
 	closerBracket = regexp.MustCompile(`^[\[(（【]\s*(?i:끝|종료|완|fin|end)\s*[\])）】]$`)
-	wordCount     = regexp.MustCompile(`^[\[(（]?\s*(?i:(?:총|약|전체)?\s*(?:글자|단어|턴)\s*수\s*[:：]?\s*(?:총|약)?\s*[\d,]+.*|(?:total\s+)?word\s+count\s*[:：]?\s*[\d,]+.*|(?:총|약)\s*[\d,]+\s*(?:단어|자|글자|턴).{0,20}|[\d,]+\s*(?:단어|글자|words?|characters))\s*[\])）.]*$`)
+	wordCount     = regexp.MustCompile(`^[\[(（]?\s*(?i:(?:총|약|전체)?\s*(?:글자|단어|턴)\s*수\s*[:：]?\s*(?:총|약)?\s*[\d,]+.*|(?:total\s+)?word\s+count\s*[:：]?\s*[\d,]+.*|(?:총|약)\s*[\d,]+\s*(?:단어|자|글자|턴)\s*(?:분량|정도|내외)?(?:입니다)?|[\d,]+\s*(?:단어|글자|words?|characters))\s*[\])）.]*$`)
 	note          = regexp.MustCompile(`^(?i:(?:note|참고|참고사항|주의|주의사항|비고|메모|p\.?s\.?)\s*[*_]*\s*[:：]|※)`)
 )
 
@@ -132,39 +132,63 @@ type stranger struct {
 // in a dialogue whose other heads look the same, so that "예를 들면: 사과" stays what somebody says.
 func (c *cast) strangers(all []line) {
 	counts := map[string]int{}
-	colons, others, bares := 0, 0, 0
 	found := map[int]stranger{}
+	var style headStyle
 	for i := range all {
 		switch l := &all[i]; l.kind {
 		case headLine:
-			switch {
-			case l.head.colon && l.head.text != "":
-				colons++
-			case !l.head.colon && l.head.action == "" && l.head.text == "":
-				bares++
-			default:
-				others++
-			}
+			style.add(l.head, i > 0 && all[i-1].kind == blankLine)
 		case textLine:
 			if s, ok := c.stranger(l.text); ok {
 				found[i] = s
 				counts[s.name]++
+			} else if style.heads > 0 {
+				style.texts++
 			}
 		}
 	}
 	for i, s := range found {
-		after := i+1 < len(all) && all[i+1].kind == textLine
-		before := i == 0 || all[i-1].kind != textLine || all[i-1].head.raw != ""
+		apart := i == 0 || all[i-1].kind != textLine
+		ok := s.sure
 		switch {
-		case s.sure:
-		case s.bare && (bares < 2 || counts[s.name] < 2 || !after || !before):
-			continue
-		case !s.bare && (counts[s.name] < 2 || !before) && (colons < 2 || others > colons):
-			continue
+		case ok:
+		case s.bare:
+			ok = style.bares >= 2 && counts[s.name] >= 2 && apart && i+1 < len(all) && all[i+1].kind == textLine
+		case style.inLine(): // "Name: text" in a dialogue of such lines
+			if ok = style.texts == 0; 2*style.apart > style.heads {
+				ok = all[max(i-1, 0)].kind == blankLine
+			}
+		default:
+			ok = counts[s.name] >= 2 && apart
 		}
-		all[i].kind, all[i].head = headLine, s.head
+		if ok {
+			all[i].kind, all[i].head = headLine, s.head
+		}
 	}
 }
+
+// headStyle is how the heads of a dialogue look.
+type headStyle struct {
+	heads, colons, bares int
+	apart                int // heads with an empty line before
+	texts                int // lines of plain text
+}
+
+func (s *headStyle) add(h head, apart bool) {
+	s.heads++
+	switch {
+	case h.colon && h.text != "":
+		s.colons++
+	case !h.colon && h.action == "" && h.text == "":
+		s.bares++
+	}
+	if apart {
+		s.apart++
+	}
+}
+
+// inLine tells whether utterances stand behind a colon.
+func (s *headStyle) inLine() bool { return s.colons >= 2 && 2*s.colons >= s.heads }
 
 // stranger reads a line as the head of somebody unknown: a short name with an action, in bold, or with a colon.
 func (c *cast) stranger(t string) (stranger, bool) {
