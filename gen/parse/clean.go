@@ -122,7 +122,7 @@ func plain(line string) string {
 		}
 		line = rest
 	}
-	return squeeze(emphasis(line))
+	return squeeze(emphasis(strings.TrimRight(line, `\ `))) // a backslash at the end is a line end in markdown
 }
 
 var escapedMark = regexp.MustCompile("\\\\([\"'*_#:`\\[\\]()~>-])")
