@@ -14,7 +14,10 @@ var controlToken = regexp.MustCompile(`<[|｜][^\s<>]{0,64}?[|｜]>|\[\|[^\s\[\]
 // findControl gives the first control token in text, "" if there is none. more are further texts that the model
 // takes for control tokens.
 func findControl(text string, more []string) string {
-	found := controlToken.FindString(text)
+	found := ""
+	if strings.ContainsAny(text, "<[") { // each begins with one of these, and most texts have none
+		found = controlToken.FindString(text)
+	}
 	for _, token := range more {
 		if found == "" && token != "" && strings.Contains(text, token) {
 			found = token
@@ -36,3 +39,6 @@ func Neutralize(text string, more ...string) string {
 		text = strings.ReplaceAll(text, token, string(runes[0])+" "+string(runes[1:]))
 	}
 }
+
+// ControlToken gives the first text in s that chat models take for a control token, "" if there is none.
+func ControlToken(s string) string { return findControl(s, nil) }
