@@ -31,6 +31,7 @@ var imports = map[string][]string{
 	"internal/checkup":         {"native", "train", "internal/atomicfile"},
 	"internal/dist":            {},
 	"internal/layout":          {},
+	"internal/ollama":          {},
 	"internal/pipe":            {},
 	"internal/progress":        {"internal/unit"},
 	"internal/summary":         {"gguf", "safetensors"},
