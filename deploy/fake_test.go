@@ -91,6 +91,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		var r api.DeleteRequest
 		f.read(body, &r)
 		delete(f.models, r.Model)
+	case q.URL.Path == "/api/generate":
+		fmt.Fprintln(w, `{"done":true,"done_reason":"unload"}`)
 	case q.URL.Path == "/api/chat":
 		var r api.ChatRequest
 		f.read(body, &r)

@@ -271,16 +271,24 @@ func Parameters(c persona.Sampling, keep int, stops []string) []Parameter {
 	return out
 }
 
+// stops are the texts that end a reply, the end token first.
+func (s *Spec) stops() (out []string) {
+	for _, p := range s.Parameters {
+		if p.Name == "stop" {
+			out = append(out, p.Value.(string))
+		}
+	}
+	return out
+}
+
 // RequestOptions are the parameters as the options of a request.
 func (s *Spec) RequestOptions() map[string]any {
 	out := map[string]any{}
 	for _, p := range s.Parameters {
-		if p.Name == "stop" {
-			stops, _ := out["stop"].([]string)
-			out["stop"] = append(stops, p.Value.(string))
-		} else {
-			out[p.Name] = p.Value
-		}
+		out[p.Name] = p.Value
+	}
+	if stops := s.stops(); len(stops) > 0 {
+		out["stop"] = stops
 	}
 	return out
 }

@@ -125,6 +125,10 @@ func (r *registration) probe(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("render: %w", r.explain(err))
 	}
+	unload := &api.GenerateRequest{Model: r.fresh, KeepAlive: &api.Duration{}} // it will be loaded under its own name
+	if err := r.client.Generate(ctx, unload, func(api.GenerateResponse) error { return nil }); err != nil {
+		return fmt.Errorf("unload: %w", r.explain(err))
+	}
 	if got != want {
 		return fmt.Errorf("%w: rendered text: got %q, want %q", ErrDiffers, got, want)
 	}
@@ -138,10 +142,10 @@ func (s *Spec) exampleTurns() (turns []persona.Turn) {
 	return turns
 }
 
-// Render gives the text that the server makes of messages for model. The model is loaded for that, and unloaded.
+// Render gives the text that the server makes of messages for model. The model is loaded for that.
 func Render(ctx context.Context, client *api.Client, model string, messages []api.Message) (string, error) {
 	text, truncate, stream := "", false, false
-	err := client.Chat(ctx, &api.ChatRequest{Model: model, Messages: messages, DebugRenderOnly: true, Truncate: &truncate, Stream: &stream, KeepAlive: &api.Duration{}},
+	err := client.Chat(ctx, &api.ChatRequest{Model: model, Messages: messages, DebugRenderOnly: true, Truncate: &truncate, Stream: &stream},
 		func(answer api.ChatResponse) error {
 			if answer.DebugInfo == nil {
 				return errors.New("got an answer, want the rendered text (_debug_render_only)")
