@@ -20,7 +20,7 @@ import (
 var ErrModelfile = errors.New("cannot be written in a Modelfile")
 
 // Modelfile is the text of the file that makes the model with `ollama create`. dir is the folder where it will
-// lie: FROM is relative to it where the model lies in or under it, else absolute. The text is read back with
+// lie, "" if that is not known: FROM is relative to it where the model lies in or under it, else absolute. The text is read back with
 // Ollama's parser before it is returned.
 func (s *Spec) Modelfile(dir string) ([]byte, error) {
 	from, err := relative(dir, s.Model)
@@ -72,11 +72,11 @@ func (s *Spec) lines(from string) []line {
 
 // relative is path as it is reached from dir.
 func relative(dir, path string) (string, error) {
-	absDir, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
 	absPath, err := filepath.Abs(path)
+	if err != nil || dir == "" {
+		return absPath, err
+	}
+	absDir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}

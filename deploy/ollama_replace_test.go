@@ -70,12 +70,11 @@ func TestLongChatKeepsThePersona(t *testing.T) {
 	messages = append(messages, api.Message{Role: "user", Content: "당신의 이름이 뭐예요?"})
 	stream := false
 	request := &api.ChatRequest{Model: "chat", Messages: messages, DebugRenderOnly: true, Stream: &stream, Options: greedyOptions()}
-	var prompt, answer string
+	var prompt string
 	read := func(r api.ChatResponse) error {
 		if r.DebugInfo != nil {
 			prompt = r.DebugInfo.RenderedTemplate
 		}
-		answer = r.Message.Content
 		return nil
 	}
 	if err := w.client.Chat(t.Context(), request, read); err != nil {
@@ -87,12 +86,5 @@ func TestLongChatKeepsThePersona(t *testing.T) {
 	}
 	if !strings.HasPrefix(prompt, w.spec.Renderer().Head()) || !strings.HasSuffix(prompt, "이름이 뭐예요?<|im_end|>\n<|im_start|>assistant\n") || len(tokens) > 2048 || len(tokens) < 1900 {
 		t.Errorf("got %d tokens, beginning with %.80q", len(tokens), prompt)
-	}
-	request.DebugRenderOnly = false
-	if err := w.client.Chat(t.Context(), request, read); err != nil {
-		t.Fatal(err)
-	}
-	if answer == "" || strings.Contains(answer, "<|") {
-		t.Errorf("got answer %q", answer)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	llama "github.com/go-skynet/go-llama.cpp"
 
+	"github.com/persona-gguf/persona-gguf/deploy"
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/internal/chat"
 	"github.com/persona-gguf/persona-gguf/internal/summary"
@@ -33,6 +34,12 @@ var hints = []struct {
 	{train.ErrBase, "check the spelling: real names of the hub look like Qwen/Qwen3-4B-Instruct-2507; a private one needs HF_TOKEN"},
 	{train.ErrEnvironment, "check the network and run it again; 'persona-gguf doctor' says what is there, --python takes an interpreter of yours"},
 	{train.ErrNoSpace, "free some disk space, or write to another disk"},
+	{deploy.ErrDown, "start it with 'ollama serve', or set OLLAMA_HOST to where it is"},
+	{deploy.ErrTooOld, "update Ollama"},
+	{deploy.ErrFull, "remove models with 'ollama rm', or have the server keep them on another disk (OLLAMA_MODELS)"},
+	{deploy.ErrChecksum, "take the file that belongs to the hash, or leave --sha256 away"},
+	{deploy.ErrEnd, "say with --end which one it is: the training records have it as \"end\""},
+	{deploy.ErrModelfile, "'persona-gguf register' sends the text through Ollama's API, which takes it"},
 	{syscall.ENOSPC, "free some disk space, or write to another disk"},
 	{syscall.EROFS, "choose a folder that you may write to"},
 	{fs.ErrPermission, "check the permissions of the file and of its folder, or choose another folder"},

@@ -25,7 +25,7 @@ var imports = map[string][]string{
 	"deploy":  {"gguf", "native", "persona", "internal/atomicfile", "internal/unit"},
 	"train":   {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
-	"cmd/persona-gguf": {"bench", "convert", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
+	"cmd/persona-gguf": {"bench", "convert", "deploy", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 
 	"internal/atomicfile":      {},
 	"internal/chat":            {"native"},

@@ -42,6 +42,9 @@ const (
 // Start runs program (see Build) with its models in dir, on a port that the system chooses, and returns once it
 // answers. env are further variables. Stop must be called.
 func Start(ctx context.Context, program, dir string, env ...string) (*Server, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("start ollama: %w", err)
+	}
 	s := &Server{Dir: dir, log: &tail{}, done: make(chan struct{})}
 	s.cmd = exec.Command(program, "serve")
 	s.cmd.Env = append([]string{
