@@ -39,6 +39,7 @@ var imports = map[string][]string{
 	"internal/testmodel":       {"gguf", "safetensors", "internal/atomicfile"},
 	"internal/testmodel/write": {"internal/testmodel"},
 	"internal/unit":            {},
+	"internal/yamledit":        {},
 
 	"bench/scale":             {},
 	"examples/snow_white":     {},
