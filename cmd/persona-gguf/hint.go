@@ -8,6 +8,7 @@ import (
 	llama "github.com/go-skynet/go-llama.cpp"
 
 	"github.com/persona-gguf/persona-gguf/deploy"
+	"github.com/persona-gguf/persona-gguf/deploy/vtuber"
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/internal/chat"
 	"github.com/persona-gguf/persona-gguf/internal/summary"
@@ -39,6 +40,9 @@ var hints = []struct {
 	{deploy.ErrFull, "remove models with 'ollama rm', or have the server keep them on another disk (OLLAMA_MODELS)"},
 	{deploy.ErrChecksum, "take the file that belongs to the hash, or leave --sha256 away"},
 	{deploy.ErrEnd, "say with --end which one it is: the training records have it as \"end\""},
+	{vtuber.ErrLayout, "give the folder of Open-LLM-VTuber 1.1 or 1.2 with --dir; nothing was written"},
+	{vtuber.ErrUnknown, "'persona-gguf vtuber --list' shows the characters"},
+	{errVTuber, "'persona-gguf vtuber --persona CARD --model NAME' sets what is wrong in the configuration"},
 	{deploy.ErrModelfile, "'persona-gguf register' sends the text through Ollama's API, which takes it"},
 	{syscall.ENOSPC, "free some disk space, or write to another disk"},
 	{syscall.EROFS, "choose a folder that you may write to"},
