@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"math"
 
+	llama "github.com/go-skynet/go-llama.cpp"
+
+	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/safetensors"
 )
 
@@ -75,7 +78,7 @@ func roundToHalf(f float32) float32 {
 // hasNewInf tells whether a finite value of src became infinite in dst, the
 // same values as F16.
 func hasNewInf(dst, src []byte, dtype safetensors.DType) bool {
-	if !mayHaveInf(dst) {
+	if llama.ValidateRows(dst, uint32(gguf.F16)) == nil {
 		return false
 	}
 	for i := range len(dst) / 2 {
@@ -91,25 +94,6 @@ func hasNewInf(dst, src []byte, dtype safetensors.DType) bool {
 		if bits&0x7f800000 != 0x7f800000 {
 			return true
 		}
-	}
-	return false
-}
-
-// mayHaveInf looks for an F16 with all exponent bits set, four at a time:
-// adding one to the exponent then carries into the sign's place.
-func mayHaveInf(halves []byte) bool {
-	const exponents, one, signs = 0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000
-	for len(halves) >= 8 {
-		if (binary.LittleEndian.Uint64(halves)&exponents+one)&signs != 0 {
-			return true
-		}
-		halves = halves[8:]
-	}
-	for len(halves) >= 2 {
-		if binary.LittleEndian.Uint16(halves)&0x7c00 == 0x7c00 {
-			return true
-		}
-		halves = halves[2:]
 	}
 	return false
 }

@@ -2,6 +2,7 @@ package lora
 
 import (
 	"fmt"
+	"sync"
 
 	llama "github.com/go-skynet/go-llama.cpp"
 
@@ -22,12 +23,27 @@ func decode(dst []float32, src []byte, d safetensors.DType) error {
 // readFloats reads len(dst) elements of t from element first on.
 func readFloats(dst []float32, t *safetensors.Tensor, first int64) error {
 	size := t.DType.Size()
-	raw := make([]byte, int64(len(dst))*size)
+	floats := takeFloats((int64(len(dst))*size + 3) / 4)
+	defer giveFloats(floats)
+	raw := llama.FloatBytes(floats)[:int64(len(dst))*size]
 	if err := t.ReadAt(raw, first*size); err != nil {
 		return err
 	}
 	return decode(dst, raw, t.DType)
 }
+
+// spare holds buffers between uses, so that pieces of a tensor need no new memory each.
+var spare sync.Pool
+
+// takeFloats gives a buffer of n numbers of any value.
+func takeFloats(n int64) []float32 {
+	if b, _ := spare.Get().(*[]float32); b != nil && int64(cap(*b)) >= n {
+		return (*b)[:n]
+	}
+	return make([]float32, n)
+}
+
+func giveFloats(b []float32) { spare.Put(&b) }
 
 // right is the factor that is multiplied from the right, [r, cols], held as float32
 // while it is in use: A of a linear layer, A of one expert, or the transposed B of an

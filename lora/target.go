@@ -97,7 +97,8 @@ func (t *target) readRows(p []byte, first int64) error {
 	n := t.rowLen()
 	rowBytes := n * t.dtype.Size()
 	step := max(1, blockElements/n)
-	buf := make([]float32, min(step*n, int64(len(p))/t.dtype.Size()))
+	buf := takeFloats(min(step*n, int64(len(p))/t.dtype.Size()))
+	defer giveFloats(buf)
 	for len(p) > 0 {
 		rows := min(step, int64(len(p))/rowBytes)
 		v := buf[:rows*n]
@@ -115,22 +116,10 @@ func (t *target) readRows(p []byte, first int64) error {
 
 // encode rounds float32 to dtype d.
 func encode(dst []byte, v []float32, d safetensors.DType) error {
-	if d == safetensors.F32 {
-		for i, f := range v {
-			putFloat(dst[4*i:], f)
-		}
+	if len(v) == 0 {
 		return nil
 	}
-	src := make([]byte, 4*len(v))
-	for i, f := range v {
-		putFloat(src[4*i:], f)
-	}
-	return llama.EncodeRows(dst, ggmlType[d], src, ggmlType[safetensors.F32], int64(len(v)), nil)
-}
-
-func putFloat(p []byte, f float32) {
-	b := math.Float32bits(f)
-	p[0], p[1], p[2], p[3] = byte(b), byte(b>>8), byte(b>>16), byte(b>>24)
+	return llama.EncodeFloats(dst, ggmlType[d], v, int64(len(v)), nil)
 }
 
 // floats computes rows of the merged tensor in float32.

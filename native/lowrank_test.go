@@ -7,10 +7,18 @@ import (
 	"testing"
 )
 
-// TestAddLowRank compares with plain Go, bit for bit: shapes around the width of
-// vectors and strips, and nothing written beyond.
+// TestAddLowRank compares every set of kernels with plain Go, bit for bit: shapes around the
+// width of vectors, and nothing written beyond.
 func TestAddLowRank(t *testing.T) {
-	for _, shape := range [][3]int{{1, 1, 1}, {3, 7, 2}, {2, 255, 3}, {5, 256, 16}, {4, 257, 8}, {3, 1000, 4}} {
+	defer useKernels(t, "")
+	for _, set := range AvailableKernels() {
+		useKernels(t, set)
+		t.Run(set, testAddLowRank)
+	}
+}
+
+func testAddLowRank(t *testing.T) {
+	for _, shape := range [][3]int{{1, 1, 1}, {3, 7, 2}, {2, 255, 3}, {5, 256, 16}, {4, 257, 8}, {9, 1000, 4}, {7, 64, 16}} {
 		t.Run(fmt.Sprint(shape), func(t *testing.T) {
 			rows, cols, r := shape[0], shape[1], shape[2]
 			rng := rand.New(rand.NewPCG(1, uint64(cols)))

@@ -119,8 +119,8 @@ func RequiresImatrix(t uint32) bool {
 }
 
 // EncodeRows encodes whole rows of nPerRow elements from src (srcType) to dst
-// (dstType), through f32, with ggml's own encoders and so byte for byte as ggml
-// does. len(dst) must be exactly the size of the encoded rows. imatrix is nil or
+// (dstType), through f32, with the bytes of ggml's own encoders; the common types
+// have faster ones ([Kernels]). len(dst) must be exactly the size of the encoded rows. imatrix is nil or
 // holds nPerRow importances. Rows do not depend on each other, so one tensor may
 // be encoded in pieces, from many goroutines at once. The memory a call needs
 // besides is about 128 KiB, or one row as f32 if that is more.
@@ -152,6 +152,16 @@ func EncodeRows(dst []byte, dstType uint32, src []byte, srcType uint32, nPerRow 
 	return encodeRows(dst, dt, src, st, rows, nPerRow, imatrix)
 }
 
+// EncodeFloats is EncodeRows for numbers that are float32 in memory.
+func EncodeFloats(dst []byte, dstType uint32, src []float32, nPerRow int64, imatrix []float32) error {
+	return EncodeRows(dst, dstType, FloatBytes(src), uint32(C.GGML_TYPE_F32), nPerRow, imatrix)
+}
+
+// FloatBytes is the memory of v as bytes: a view, in the order of this machine.
+func FloatBytes(v []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+}
+
 // encodeRows is EncodeRows without its checks.
 func encodeRows(dst []byte, dt TensorType, src []byte, st TensorType, rows, nPerRow int64, imatrix []float32) error {
 	r := C.nl_encode_rows((*C.uint8_t)(&dst[0]), C.int32_t(dt), (*C.uint8_t)(&src[0]), C.int32_t(st),
@@ -163,9 +173,6 @@ func encodeRows(dst []byte, dt TensorType, src []byte, st TensorType, rows, nPer
 	}
 	return err
 }
-
-// useKernels switches the SIMD ways (kernels/) on, as they are, or off.
-func useKernels(on bool) { C.nl_use_kernels(cbool(on)) }
 
 var errAssert = errors.New("assert reached in llama.cpp")
 

@@ -143,7 +143,7 @@ func TestEncodeFloats(t *testing.T) {
 // TestKernelsEqualPlain compares the SIMD ways with ggml's loops, at every length
 // of the last group and on every value that is hard or not a number.
 func TestKernelsEqualPlain(t *testing.T) {
-	defer useKernels(true)
+	defer useKernels(t, "")
 	x := hard()
 	every := make([]byte, 0, 1<<17)
 	for i := range 1 << 16 {
@@ -152,8 +152,8 @@ func TestKernelsEqualPlain(t *testing.T) {
 	for n := len(x) - 9; n <= len(x); n++ {
 		var half [2][]byte
 		var full [2][]float32
-		for i, on := range []bool{true, false} {
-			useKernels(on)
+		for i, set := range []string{"", "plain"} {
+			useKernels(t, set)
 			var intact func() bool
 			half[i], intact = guarded(2 * n)
 			full[i] = make([]float32, n)

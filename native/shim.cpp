@@ -11,7 +11,7 @@
 #include "log.h"
 
 #include "kernels/half.h"
-#include "kernels/lowrank.h"
+#include "kernels/kernels.h"
 
 #include <dlfcn.h>
 
@@ -959,8 +959,17 @@ static const float * rows_to_f32(const uint8_t * src, int32_t type, int64_t n, s
     return buf.data();
 }
 
-void nl_use_kernels(bool on) {
-    kernels_off.store(!on);
+int32_t nl_kernels(void) {
+    return kernels_now();
+}
+
+int32_t nl_best_kernels(void) {
+    return kernels_best();
+}
+
+void nl_use_kernels(int32_t set) {
+    kernels_chosen.store(set);
+    kernels_off.store(set == kernels_plain);
 }
 
 nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row, const float * imatrix) {
@@ -977,7 +986,7 @@ nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, i
                 kernel_f32_to_f16(x, reinterpret_cast<ggml_fp16_t *>(dst + i * dst_row), n * n_per_row);
                 continue;
             }
-            ggml_quantize_chunk((ggml_type) dst_type, x, dst + i * dst_row, 0, n, n_per_row, imatrix);
+            kernel_encode((ggml_type) dst_type, x, dst + i * dst_row, n, n_per_row, imatrix);
         }
     });
 }
@@ -1037,6 +1046,10 @@ static int64_t find_not_finite(int32_t type, const uint8_t * data, size_t n) {
 
 nl_result nl_validate_rows(int32_t type, const uint8_t * data, size_t n) {
     return guarded([&](nl_result &) {
+        const bool plain = type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
+        if (plain && n % ggml_type_size((ggml_type) type) == 0 && kernel_finite((ggml_type) type, data, n)) {
+            return;
+        }
         const int64_t bad = find_not_finite(type, data, n);
         if (bad >= 0) {
             throw std::runtime_error("block " + std::to_string(bad) + " has a value that is not finite");

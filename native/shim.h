@@ -140,7 +140,9 @@ nl_result      nl_chat_parse(nl_chat * t, const char * request, size_t n); // p:
 nl_result nl_quantize(const char * in, const char * out, const struct llama_model_quantize_params * p, uintptr_t progress);
 
 // rows.go
-void      nl_use_kernels(bool on); // off: the plain loops only
+int32_t   nl_kernels(void);      // the kernel_set in use (kernels/kernels.h)
+int32_t   nl_best_kernels(void); // the best one of this CPU
+void      nl_use_kernels(int32_t set); // -1: the best
 nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row, const float * imatrix);
 void      nl_add_low_rank(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale);
 nl_result nl_decode_rows(float * dst, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row);

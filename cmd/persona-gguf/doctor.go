@@ -42,6 +42,7 @@ func (a *app) printReport(r checkup.Report) error {
 		t.row("device", fmt.Sprintf("%s (%s): %s, %s of %s free", d.Name, d.Kind, d.Description, unit.Bytes(int64(d.Free)), unit.Bytes(int64(d.Total))))
 	}
 	t.row("CPU", fmt.Sprintf("%d cores, %d threads: %s", r.Cores, r.CPUs, strings.Join(r.CPUFeatures, " ")))
+	t.row("encoders", r.Kernels)
 	t.row("memory", unit.Bytes(r.MemoryFree)+" of "+unit.Bytes(r.MemoryTotal)+" free")
 	t.row("disk", unit.Bytes(r.DiskFree)+" free in "+r.Disk)
 	if r.Ollama.Version != "" {

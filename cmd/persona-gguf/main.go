@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	llama "github.com/go-skynet/go-llama.cpp"
 )
 
 // The exit codes.
@@ -25,6 +27,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	a := newApp(os.Stdin, os.Stdout, os.Stderr)
+	if err := llama.UseKernels(os.Getenv("PERSONA_GGUF_CPU")); err != nil {
+		os.Exit(a.exit(ctx, fmt.Errorf("PERSONA_GGUF_CPU: %w", err)))
+	}
 	root := a.root()
 	root.SetArgs(expandShort(os.Args[1:]))
 	os.Exit(a.exit(ctx, root.ExecuteContext(ctx)))

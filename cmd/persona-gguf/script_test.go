@@ -19,6 +19,7 @@ import (
 
 	"github.com/persona-gguf/persona-gguf/internal/ollama"
 	"github.com/persona-gguf/persona-gguf/internal/testmodel"
+	"github.com/persona-gguf/persona-gguf/train"
 )
 
 // binary is the folder with the program, built as a user would.
@@ -62,7 +63,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"model": writeModel, "bigmodel": writeBigModel, "exits": exits, "json": checkJSON, "only": only,
-			"ollama": startOllama, "adapter": writeAdapter, "same": same, "records": writeRecords, "edit": edit, "cut": cut, "interrupt": interrupt,
+			"ollama": startOllama, "adapter": writeAdapter, "same": same, "records": writeRecords, "trainer": prepareTrainer, "edit": edit, "cut": cut, "interrupt": interrupt,
 		},
 	})
 }
@@ -88,6 +89,14 @@ func startOllama(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Defer(server.Stop)
 	ts.Setenv("OLLAMA_HOST", server.URL.Host)
 	ts.Setenv("OLLAMA_MODELS", ts.MkAbs("server/models"))
+}
+
+// trainer sets up the trainer's environment with this process's settings of the network, which scripts do not have.
+func prepareTrainer(ts *testscript.TestScript, _ bool, _ []string) {
+	o := train.DefaultOptions()
+	o.CacheDir, o.Env = ts.Getenv("CACHE"), os.Environ()
+	_, err := train.Prepare(context.Background(), &o)
+	ts.Check(err)
 }
 
 // records N FILE writes the first SFT records of the example.

@@ -40,6 +40,7 @@ type Report struct {
 	Backends       []Backend `json:"backends"`  // those that were loaded
 	Devices        []Device  `json:"devices"`
 	CPUFeatures    []string  `json:"cpu_features"` // that the loaded CPU backend uses
+	Kernels        string    `json:"kernels"`      // row encoders in use
 	Cores          int       `json:"cores"`        // physical ones that this process may use
 	CPUs           int       `json:"cpus"`         // logical ones
 	MemoryTotal    int64     `json:"memory_total"`
@@ -134,6 +135,7 @@ func (r *Report) engine() {
 	if !r.OK {
 		r.problem(fmt.Errorf("no CPU backend: got %d devices from %s, want a CPU among them", len(devices), r.LibraryDir))
 	}
+	r.Kernels = llama.Kernels()
 	features, err := llama.CPUFeatures()
 	r.problem(err)
 	for _, name := range slices.Sorted(maps.Keys(features)) {

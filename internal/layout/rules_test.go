@@ -42,6 +42,7 @@ var imports = map[string][]string{
 	"internal/unit":            {},
 	"internal/yamledit":        {},
 
+	"bench/kernels":           {"native"},
 	"bench/scale":             {},
 	"examples/snow_white":     {},
 	"examples/snow_white/sft": {"persona"},

@@ -1,45 +1,54 @@
-// w += scale · (b · a): the low-rank update of rows. Vectors run along the
-// columns, and for each element the products are summed over k from 0 up, each
-// multiplication and addition rounded (no fused multiply-add), so that the bits
-// do not depend on the width of the vectors.
-#pragma once
+// w += scale · (b · a): the low-rank update of rows. Vectors run along the columns, and for each element the products
+// are summed over k from 0 up, each multiplication and addition rounded by itself, so that the bits do not depend on
+// the width of the vectors.
 
-#include <cstdint>
+// low_rank_one updates one element.
+static inline void low_rank_one(float * w, const float * b, const float * a, int64_t cols, int64_t r, float scale) {
+    float sum = 0;
+    for (int64_t k = 0; k < r; k++) {
+        sum = sum + b[k] * a[k * cols];
+    }
+    *w = *w + scale * sum;
+}
 
-#if defined(__x86_64__) && defined(__gnu_linux__)
-#define NL_CLONES __attribute__((target_clones("avx512f", "avx2", "default"), optimize("O3,fp-contract=off")))
-#elif defined(__GNUC__) && !defined(__clang__)
-#define NL_CLONES __attribute__((optimize("O3,fp-contract=off")))
-#else
-#define NL_CLONES
-#endif
+// low_rank_tile updates ROWS rows of two vectors, whose sums stay in registers.
+template <int ROWS> static inline void low_rank_tile(float * w, const float * b, const float * a, int64_t cols, int64_t r, float scale) {
+    vf left[ROWS], right[ROWS];
+    for (int i = 0; i < ROWS; i++) {
+        left[i] = right[i] = all(0);
+    }
+    for (int64_t k = 0; k < r; k++) {
+        const vf x = load(a + k * cols), y = load(a + k * cols + LANES);
+        for (int i = 0; i < ROWS; i++) {
+            const vf f = all(b[i * r + k]);
+            left[i]    = left[i] + f * x;
+            right[i]   = right[i] + f * y;
+        }
+    }
+    for (int i = 0; i < ROWS; i++) {
+        float * out = w + i * cols;
+        store(out, load(out) + all(scale) * left[i]);
+        store(out + LANES, load(out + LANES) + all(scale) * right[i]);
+    }
+}
 
-// w [rows, cols], b [rows, r], a [r, cols]. Columns are
-// taken in strips that stay in the first cache.
-NL_CLONES static void kernel_low_rank(float * __restrict w, const float * __restrict b, const float * __restrict a, int64_t rows,
-                                      int64_t cols, int64_t r, float scale) {
-#if defined(__clang__)
-#pragma clang fp contract(off)
-#endif
-    const int64_t strip = 256;
-    float         sums[strip];
-    for (int64_t c0 = 0; c0 < cols; c0 += strip) {
-        const int64_t n = cols - c0 < strip ? cols - c0 : strip;
-        for (int64_t i = 0; i < rows; i++) {
-            for (int64_t j = 0; j < n; j++) {
-                sums[j] = 0;
-            }
-            for (int64_t k = 0; k < r; k++) {
-                const float   f   = b[i * r + k];
-                const float * row = a + k * cols + c0;
-                for (int64_t j = 0; j < n; j++) {
-                    sums[j] += f * row[j];
+// low_rank: w [rows, cols], b [rows, r], a [r, cols].
+static void low_rank(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
+    for (int64_t c = 0; c < cols; c += 2 * LANES) {
+        if (cols - c < 2 * LANES) {
+            for (int64_t i = 0; i < rows; i++) {
+                for (int64_t j = c; j < cols; j++) {
+                    low_rank_one(w + i * cols + j, b + i * r, a + j, cols, r, scale);
                 }
             }
-            float * out = w + i * cols + c0;
-            for (int64_t j = 0; j < n; j++) {
-                out[j] += scale * sums[j];
-            }
+            return;
+        }
+        int64_t i = 0;
+        for (; i + 4 <= rows; i += 4) {
+            low_rank_tile<4>(w + i * cols + c, b + i * r, a + c, cols, r, scale);
+        }
+        for (; i < rows; i++) {
+            low_rank_tile<1>(w + i * cols + c, b + i * r, a + c, cols, r, scale);
         }
     }
 }
