@@ -309,6 +309,34 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestForkAsksAsTrained joins persona and turns as the fork's client does, from the configuration that Set makes for
+// it, and wants the text of a training sample up to the answer.
+func TestForkAsksAsTrained(t *testing.T) {
+	dir := project(t)
+	if _, err := open(t, dir).Set(Settings{Card: card(t), Model: "m", Fork: true}); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, dir)
+	system, err := p.lookup(p.files[1], key(root, "persona_prompt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join([]string{system, "사용자 말하기: 안녕<|eot|>", "백설공주 말하기: 네<|eot|>", "사용자 말하기: 누구세요?<|eot|>", "백설공주 말하기:"}, "\n")
+	r, err := persona.NewRenderer(card(t), persona.Options{Format: persona.TrainableAgents})
+	if err != nil {
+		t.Fatal(err)
+	}
+	turns := []persona.Turn{{Role: "사용자", Content: "안녕"}, {Role: "백설공주", Content: "네"}, {Role: "사용자", Content: "누구세요?"}, {Role: "백설공주", Content: "저예요"}}
+	want, err := r.Prompt(turns[:3])
+	if err != nil || got != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	record, err := r.Record(turns)
+	if err != nil || !strings.HasPrefix(record.Text(), got) {
+		t.Errorf("got %q, %v, want it to begin with %q", record.Text(), err, got)
+	}
+}
+
 func TestCheckWithoutTheCharacter(t *testing.T) {
 	found, err := open(t, project(t)).Check(t.Context(), CheckOptions{Card: card(t)})
 	if err != nil || len(found) != 1 || found[0].OK || found[0].What != "character" {

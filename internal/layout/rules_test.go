@@ -34,6 +34,7 @@ var imports = map[string][]string{
 	"internal/dist":            {},
 	"internal/layout":          {},
 	"internal/ollama":          {},
+	"internal/ollama/build":    {"internal/ollama"},
 	"internal/pipe":            {},
 	"internal/progress":        {"internal/unit"},
 	"internal/summary":         {"gguf", "safetensors"},
