@@ -413,6 +413,7 @@ cmd_cuda() {
 cmd_test() {
 	show "test: gofmt" check_gofmt
 	show "test: go vet" on_both_modules go vet ./...
+	show "test: the Ollama server that tests start" go run ./internal/ollama/build
 	show "test: go test" on_both_modules go test -timeout 30m ./...
 	show "test: go test -race" race_tests
 	show "test: fuzz" fuzz_all "${FUZZ_TIME:-5s}"
