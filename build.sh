@@ -431,7 +431,7 @@ check_gofmt() {
 
 # race_tests: the packages with goroutines of their own.
 race_tests() {
-	(cd native && go test -race ./...) && go test -race ./internal/pipe ./internal/atomicfile ./convert ./quant
+	(cd native && go test -race ./...) && go test -race ./internal/pipe ./internal/atomicfile ./convert ./quant ./gen/...
 }
 
 fuzz_all() {

@@ -52,6 +52,7 @@ type Card struct {
 	Gates              map[string]float64 `yaml:"gates"` // least value by metric, most for wrong_persona and the like
 	path               string
 	lines              map[string]int
+	people             speakers
 }
 
 // User is the person who talks to the character. The default name is 사용자, in English User.

@@ -82,6 +82,12 @@ func TestBadCards(t *testing.T) {
 		{smallCard + "sampling: {num_predict: 9000}\n", "sampling.num_predict: got 9000, want less than sampling.num_ctx, 8192"},
 		{smallCard + "gates: {beauty: 1}\n", "line 5: gates.beauty: unknown metric"},
 		{smallCard + "gates: {honorific: 95}\n", "gates.honorific: got 95, want a share"},
+		{smallCard + "aliases: [Snow]\ncast:\n  - {name: snow}\n", "line 7: cast[0].name: got \"snow\", want a name that only one has: aliases[0] is \"Snow\""},
+		{smallCard + "forbidden: [왕자]\nfacts: [{question: q, accept: [왕자와]}]\n", "line 6: facts[0].accept[0]: got \"왕자와\", want nothing that is forbidden: forbidden[0] on line 5"},
+		{smallCard + "user: {address: [인공지능]}\nforbidden: [인공지능]\n", "line 5: user.address[0]: got \"인공지능\", want nothing that is forbidden"},
+		{smallCard + "user: {aliases: [손님], forbidden_address: [손님]}\n", "line 5: user.forbidden_address: got \"손님\", want no name of the user's"},
+		{smallCard + "facts:\n  - {question: q, accept: [a]}\n  - {question: q, accept: [b]}\n", "line 7: facts[1].question: got \"q\" again"},
+		{smallCard + "shares: {protective: 0}\ngates: {protective_turns: 0.01}\n", "line 6: gates.protective_turns: got 0.01, want 0: shares.protective on line 5 plans none"},
 		{smallCard + "dialogues_per_scene: 0\n", "dialogues_per_scene: got 0, want 1 to 1000"},
 	} {
 		_, err := Parse([]byte(bad.text), "card.yaml")

@@ -80,7 +80,7 @@ func (c *Card) names() (all []named) {
 
 // checkNames wants names that can be told apart and that can head a turn.
 func (c *Card) checkNames() error {
-	seen := map[string]string{}
+	seen, folded := map[string]string{}, map[string]named{}
 	for _, n := range c.names() {
 		if n.name == "" || strings.TrimSpace(n.name) != n.name {
 			return c.errorAt(n.key, "got %q, want a name without space around it", n.name)
@@ -92,6 +92,10 @@ func (c *Card) checkNames() error {
 			return c.errorAt(n.key, "got %q, want a name of its own: %s is the same", n.name, first)
 		}
 		seen[n.name] = n.key
+		if first, ok := folded[NameKey(n.name)]; ok && owner(first.key) != owner(n.key) {
+			return c.errorAt(n.key, "got %q, want a name that only one has: %s is %q, and data may have either case", n.name, first.key, first.name)
+		}
+		folded[NameKey(n.name)] = n
 	}
 	for i, word := range c.User.ForbiddenAddress {
 		if slices.Contains(c.User.Address, word) {
@@ -108,6 +112,15 @@ func (c *Card) checkNames() error {
 	return nil
 }
 
+// owner is whose name a key gives: "" for the character's, "user", "cast[1]".
+func owner(key string) string {
+	at := strings.IndexByte(key, '.')
+	if at < 0 {
+		return ""
+	}
+	return key[:at]
+}
+
 // checkTexts wants lists without empty and repeated elements, and facts that an answer can meet.
 func (c *Card) checkTexts() error {
 	lists := map[string][]string{
@@ -115,8 +128,13 @@ func (c *Card) checkTexts() error {
 		"honorific_endings": c.HonorificEndings, "protective_topics": c.ProtectiveTopics,
 		"user.address": c.User.Address, "user.forbidden_address": c.User.ForbiddenAddress,
 	}
+	questions := map[string]int{}
 	for i, fact := range c.Facts {
 		key := fmt.Sprintf("facts[%d]", i)
+		if first, ok := questions[fact.Question]; ok {
+			return c.errorAt(key+".question", "got %q again, want it once: facts[%d] has it on line %d", fact.Question, first, c.lines[fmt.Sprintf("facts[%d].question", first)])
+		}
+		questions[fact.Question] = i
 		if fact.Question == "" || len(fact.Accept) == 0 {
 			return c.errorAt(key, "got no question or nothing to accept, want both")
 		}
@@ -129,6 +147,9 @@ func (c *Card) checkTexts() error {
 			}
 		}
 	}
+	if err := c.checkForbidden(lists); err != nil {
+		return err
+	}
 	for _, key := range slices.Sorted(maps.Keys(lists)) {
 		for i, text := range lists[key] {
 			if strings.TrimSpace(text) == "" {
@@ -137,6 +158,29 @@ func (c *Card) checkTexts() error {
 			if first := slices.Index(lists[key], text); first < i {
 				return c.errorAt(fmt.Sprintf("%s[%d]", key, i), "got %q again, want it once", text)
 			}
+		}
+	}
+	return nil
+}
+
+// checkForbidden wants nothing forbidden that the card itself asks for.
+func (c *Card) checkForbidden(lists map[string][]string) error {
+	for _, key := range slices.Sorted(maps.Keys(lists)) {
+		if key != "user.address" && !strings.HasSuffix(key, ".accept") {
+			continue
+		}
+		for i, text := range lists[key] {
+			for j, forbidden := range c.Forbidden {
+				if forbidden != "" && Word(text, forbidden, false) {
+					return c.errorAt(fmt.Sprintf("%s[%d]", key, i), "got %q, want nothing that is forbidden: forbidden[%d] on line %d is %q",
+						text, j, c.lines[fmt.Sprintf("forbidden[%d]", j)], forbidden)
+				}
+			}
+		}
+	}
+	for _, word := range c.User.ForbiddenAddress {
+		if s, ok := c.Speakers()[NameKey(word)]; ok && s.Kind == Visitor {
+			return c.errorAt("user.forbidden_address", "got %q, want no name of the user's: user.name or user.aliases has it on line %d", word, c.lines["user"])
 		}
 	}
 	return nil
@@ -173,6 +217,11 @@ func (c *Card) checkNumbers() error {
 		}
 		if v := c.Gates[name]; !(v >= 0 && v <= 1) {
 			return c.errorAt("gates."+name, "got %v, want a share, 0 to 1", v)
+		}
+	}
+	for share, value := range map[string]float64{"identity": c.Shares.Identity, "protective": c.Shares.Protective} {
+		if gate := c.Gates[share+"_turns"]; gate > 0 && value == 0 {
+			return c.errorAt("gates."+share+"_turns", "got %v, want 0: shares.%s on line %d plans none", gate, share, c.lines["shares"])
 		}
 	}
 	return nil

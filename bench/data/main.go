@@ -1,0 +1,178 @@
+// Command data measures parse, prepare and check on raw dialogues by the tens of thousands: wall time and the most
+// resident memory of each command.
+//
+//	go run ./bench/data -program bin/persona-gguf
+//
+// The dialogues are made of random syllables in the shapes that real files have, about 3 KB each with prompt; the same
+// ones every time.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const card = `version: 1
+id: snow_white
+name: 백설공주
+aliases: [백설공스]
+user: {name: 사용자, aliases: [방문자], forbidden_address: [왕자님]}
+cast:
+  - {name: 난쟁이, aliases: [난쟁이들]}
+  - {name: 왕비, aliases: [계모]}
+persona: |
+  당신은 백설공주입니다. 숲속 작은 집에서 일곱 난쟁이와 함께 살았어요.
+  언제나 백설공주로서 공손하게 대답하세요.
+forbidden: [Qwen, 언어 모델]
+protective_topics: [스마트폰, 파이썬]
+`
+
+func main() {
+	rows := flag.Int("n", 40_000, "dialogues")
+	program := flag.String("program", filepath.Join("bin", "persona-gguf"), "the program to measure")
+	model := flag.String("model", "", "count tokens with this tokenizer too")
+	flag.Parse()
+	if err := run(*program, *rows, *model); err != nil {
+		fmt.Fprintln(os.Stderr, "data: error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(program string, rows int, model string) error {
+	root, err := os.MkdirTemp("", "persona-gguf")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(root)
+	cardPath := filepath.Join(root, "card.yaml")
+	if err := os.WriteFile(cardPath, []byte(card), 0o644); err != nil {
+		return err
+	}
+	size, err := writeRows(filepath.Join(root, "result", "2025-12-10", "gen_dialogue", "dialogue_m-temp-0.7-char-snow_white-korean.jsonl"), rows)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d dialogues, %.0f MB\n", rows, float64(size)/1e6)
+	var all time.Duration
+	for _, args := range [][]string{{"parse", "dialogue"}, {"prepare"}, {"check", "--no-protective", "--html", filepath.Join(root, "check.html")}} {
+		took, peak, err := measure(program, append(args, "--root", root, "--persona", cardPath)...)
+		if err != nil {
+			return err
+		}
+		all += took
+		fmt.Printf("%-10s %6.1f s  %6.1f MB/s  peak %4d MiB\n", args[0], took.Seconds(), float64(size)/1e6/took.Seconds(), peak>>10)
+	}
+	fmt.Printf("%-10s %6.1f s\n", "together", all.Seconds())
+	if model != "" {
+		took, peak, err := measure(program, "prepare", "--root", root, "--persona", cardPath, "--model", model)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("prepare with tokens %6.1f s  peak %4d MiB\n", took.Seconds(), peak>>10)
+	}
+	return nil
+}
+
+// measure runs the program and gives its wall time and the most memory it had, in KiB.
+func measure(program string, args ...string) (time.Duration, int64, error) {
+	cmd := exec.Command(program, args...)
+	cmd.Stderr = os.Stderr
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return 0, 0, fmt.Errorf("%s %s: %w", program, strings.Join(args, " "), err)
+	}
+	took := time.Since(start)
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return took, 0, nil
+	}
+	return took, usage.Maxrss, nil
+}
+
+// row is a raw row.
+type row struct {
+	ID          string            `json:"gen_answer_id"`
+	Prompt      string            `json:"prompt"`
+	Completions string            `json:"completions"`
+	CheckResult bool              `json:"check_result"`
+	Scene       map[string]string `json:"scene_data"`
+}
+
+func writeRows(path string, n int) (int64, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return 0, err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	w := bufio.NewWriterSize(f, 1<<20)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	m := maker{rand.New(rand.NewPCG(1, 2))}
+	for i := range n {
+		if err := e.Encode(m.row(i)); err != nil {
+			return 0, err
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), f.Close()
+}
+
+// maker makes rows.
+type maker struct{ rng *rand.Rand }
+
+func (m *maker) words(n int, end string) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		for range 1 + m.rng.IntN(4) {
+			b.WriteRune(rune('가' + 28*m.rng.IntN(399) + []int{0, 0, 4, 8, 16, 21}[m.rng.IntN(6)]))
+		}
+	}
+	return b.String() + end
+}
+
+func (m *maker) row(i int) row {
+	background := m.words(18, "다. ") + m.words(12, "다.")
+	var b strings.Builder
+	b.WriteString([]string{"배경:\n", "**배경:** ", "## 배경\n", ""}[i%4] + background + "\n\n")
+	forms := []string{"%s (말하기)\n%s\n\n", "**%s (말하기)**\n%s\n\n", "## %s (말하기)\n\n%s\n\n", "**%s:** %s\n\n", "%s (미소 지으며): \"%s\"\n\n", "%s\n(말하기)\n%s\n"}
+	for k := range 10 {
+		who := []string{"사용자", "백설공주"}[k%2]
+		if m.rng.IntN(12) == 0 {
+			who = []string{"난쟁이들", "늑대", "캐릭터2"}[m.rng.IntN(3)]
+		}
+		text := m.words(5+m.rng.IntN(5), "요. ") + m.words(4+m.rng.IntN(5), "어요.")
+		if k == 1 && i%3 == 0 {
+			text = "저는 백설공주예요. " + text
+		}
+		if k == 0 && i%3 == 0 {
+			text = "너는 누구야?"
+		}
+		fmt.Fprintf(&b, forms[i%len(forms)], who, text)
+		if m.rng.IntN(8) == 0 {
+			b.WriteString("(" + m.words(5, "다") + ".)\n\n")
+		}
+	}
+	scene := map[string]string{"location": "숲 " + fmt.Sprint(i/20), "background": fmt.Sprint("장면 ", i/20), "type": []string{"일상", "만남", "대화"}[i/20%3]}
+	return row{fmt.Sprintf("%08x", i), "맥락:\n" + m.words(90, "다.") + "\n\n- 유형: " + scene["type"] + "\n현재는 " + fmt.Sprint(i%20+1) + "번째 대화입니다.", b.String(), true, scene}
+}
