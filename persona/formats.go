@@ -64,7 +64,11 @@ var agentsForms = forms{
 			if i > 0 {
 				out = append(out, piece{"\n", false})
 			}
-			out = append(out, piece{r.head(s.who, s.action), false}, piece{" " + s.content + r.options.End, s.byOwn})
+			content := s.content
+			if s.byOwn { // an answer begins with the space that follows the colon
+				content = strings.TrimPrefix(content, " ")
+			}
+			out = append(out, piece{r.head(s.who, s.action), false}, piece{" " + content + r.options.End, s.byOwn})
 		}
 		return out
 	},

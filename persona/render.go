@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -32,15 +33,20 @@ type Options struct {
 	Template *llama.ChatTemplate
 	// Control are texts that the model takes for control tokens, besides those that chat models commonly use.
 	Control []string
+	// Vocabulary are all the control tokens of the model. Given them, nothing else is taken for one in words that
+	// somebody typed, and Control is not needed.
+	Vocabulary []string
 }
 
 // Renderer turns a card and turns into the exact text that the model is trained on and asked with: the only
 // place where that text is made. It may be used by several goroutines.
 type Renderer struct {
-	card    *Card
-	options Options
-	system  string
-	control []string
+	card         *Card
+	options      Options
+	system       string
+	control      []string
+	controlSwaps []Swap
+	swaps        []Swap // those and what else an utterance must not hold
 	forms
 }
 
@@ -83,8 +89,18 @@ func NewRenderer(card *Card, o Options) (*Renderer, error) {
 		r.system = *o.System
 	}
 	r.control = append([]string{r.options.End}, o.Control...)
+	if o.Vocabulary != nil {
+		r.control = append(r.control, o.Vocabulary...)
+		r.controlSwaps = controlSwaps(r.control)
+	} else {
+		r.controlSwaps = controlSwaps(append(slices.Clone(commonTokens), r.control...))
+	}
+	r.swaps = r.turnSwaps()
 	if token := findControl(r.system, r.control); token != "" {
 		return nil, fmt.Errorf("renderer: system text: got the control token %q in it, want plain text", token)
+	}
+	if text := findSwap(r.system, r.controlSwaps); text != "" {
+		return nil, fmt.Errorf("renderer: system text: got %q in it, which begins a control token, want plain text", text)
 	}
 	if strings.TrimSpace(r.options.End) != r.options.End || utf8.RuneCountInString(r.options.End) < 2 {
 		return nil, fmt.Errorf("renderer: end: got %q, want a control token", r.options.End)
@@ -105,6 +121,24 @@ func withDefault(s, fallback string) string {
 	return s
 }
 
+// Head is the text before the first turn: the system text as the format has it.
+func (r *Renderer) Head() string {
+	var b strings.Builder
+	for _, p := range r.pieces(r, nil) {
+		b.WriteString(p.text)
+	}
+	return b.String()
+}
+
+// TurnHead is what stands before an utterance of somebody on the card, up to the colon; the empty string is for
+// formats whose turns have roles and no heads.
+func (r *Renderer) TurnHead(name string) string {
+	if r.options.Format != TrainableAgents {
+		return ""
+	}
+	return r.head(name, r.card.Speak())
+}
+
 // End is the text of the token that ends every utterance.
 func (r *Renderer) End() string { return r.options.End }
 
@@ -118,6 +152,7 @@ func (r *Renderer) Stops() []string { return r.stops(r) }
 // A control token in any turn is an error: training data must not hold one.
 func (r *Renderer) Record(turns []Turn) (Record, error) {
 	all, err := r.speak(turns, func(text string) (string, error) {
+		text = strings.ReplaceAll(text, "\r\n", "\n")
 		if token := findControl(text, r.control); token != "" {
 			return "", fmt.Errorf("got the control token %q in it, want plain text", token)
 		}
@@ -165,15 +200,9 @@ func spansOf(pieces []piece) (spans [][2]int) {
 }
 
 // Prompt renders a conversation for inference: the same text as in training, up to where the character's next
-// utterance begins. Control tokens, and heads of turns, that somebody typed lose their effect (Neutralize).
+// utterance begins. Control tokens, and heads of turns, that somebody typed lose their effect (TurnSwaps).
 func (r *Renderer) Prompt(turns []Turn) (string, error) {
-	all, err := r.speak(turns, func(text string) (string, error) {
-		text = Neutralize(text, r.control...)
-		for head := r.findHead(text); head != ""; head = r.findHead(text) {
-			text = strings.ReplaceAll(text, head, " "+strings.TrimLeft(head, "\r\n"))
-		}
-		return text, nil
-	})
+	all, err := r.speak(turns, func(text string) (string, error) { return swap(text, r.swaps), nil })
 	if err != nil {
 		return "", fmt.Errorf("render prompt: %w", err)
 	}
@@ -201,7 +230,7 @@ func (r *Renderer) speak(turns []Turn, clean func(string) (string, error)) ([]sp
 			err = errors.New("got no content, want text")
 		}
 		if err == nil {
-			s.content, err = clean(strings.ReplaceAll(turn.Content, "\r\n", "\n"))
+			s.content, err = clean(turn.Content)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("turn %d by %s: %w", i+1, turn.Role, err)
@@ -210,7 +239,9 @@ func (r *Renderer) speak(turns []Turn, clean func(string) (string, error)) ([]sp
 			continue
 		}
 		if n := len(all); n > 0 && all[n-1].who == s.who && all[n-1].action == s.action {
-			all[n-1].content += "\n" + s.content
+			if all[n-1].content, err = clean(all[n-1].content + "\n" + s.content); err != nil { // joining may make a head
+				return nil, fmt.Errorf("turn %d by %s: %w", i+1, turn.Role, err)
+			}
 		} else {
 			all = append(all, s)
 		}

@@ -35,7 +35,7 @@ llama.cpp inside it. Flags may be written with _ in place of -.`
 // root is the command that the others hang on.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use: "persona-gguf", Short: "make, inspect, measure and talk to GGUF models", Long: about,
+		Use: "persona-gguf", Short: "make, inspect, measure, serve and talk to GGUF models", Long: about,
 		SilenceErrors: true, SilenceUsage: true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -60,7 +60,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print the result as one JSON object")
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log more, llama.cpp's own log too, to stderr")
 	root.PersistentFlags().SortFlags = false
-	root.AddCommand(a.convert(), a.merge(), a.quantize(), a.inspect(), a.chat(), a.bench(), a.init(), a.parse(), a.prepare(), a.check(), a.train(), a.doctor(), a.version())
+	root.AddCommand(a.convert(), a.merge(), a.quantize(), a.inspect(), a.chat(), a.bench(), a.init(), a.parse(), a.prepare(), a.check(), a.train(), a.modelfile(), a.register(), a.vtuber(), a.doctor(), a.version())
 	root.SetGlobalNormalizationFunc(normalize)
 	setHelp(root)
 	return root

@@ -7,6 +7,8 @@ import (
 
 	llama "github.com/go-skynet/go-llama.cpp"
 
+	"github.com/persona-gguf/persona-gguf/deploy"
+	"github.com/persona-gguf/persona-gguf/deploy/vtuber"
 	"github.com/persona-gguf/persona-gguf/gen/check"
 	"github.com/persona-gguf/persona-gguf/gen/parse"
 	"github.com/persona-gguf/persona-gguf/gen/sft"
@@ -43,6 +45,15 @@ var hints = []struct {
 	{check.ErrGate, "--html shows the records behind each figure; the limits are the card's gates"},
 	{sft.ErrEnd, "name a token of the model with --end, for example <|im_end|>"},
 	{sft.ErrTemplate, "take the plain form with --template own"},
+	{deploy.ErrDown, "start it with 'ollama serve', or set OLLAMA_HOST to where it is"},
+	{deploy.ErrTooOld, "update Ollama"},
+	{deploy.ErrFull, "remove models with 'ollama rm', or have the server keep them on another disk (OLLAMA_MODELS)"},
+	{deploy.ErrChecksum, "take the file that belongs to the hash, or leave --sha256 away"},
+	{deploy.ErrEnd, "say with --end which one it is: the training records have it as \"end\""},
+	{vtuber.ErrLayout, "give the folder of Open-LLM-VTuber 1.1 or 1.2 with --dir; nothing was written"},
+	{vtuber.ErrUnknown, "'persona-gguf vtuber --list' shows the characters"},
+	{errVTuber, "'persona-gguf vtuber --persona CARD --model NAME' sets what is wrong in the configuration"},
+	{deploy.ErrModelfile, "'persona-gguf register' sends the text through Ollama's API, which takes it"},
 	{syscall.ENOSPC, "free some disk space, or write to another disk"},
 	{syscall.EROFS, "choose a folder that you may write to"},
 	{fs.ErrExist, "choose another name with --out, or remove the file"},

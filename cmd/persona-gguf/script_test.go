@@ -17,6 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/persona-gguf/persona-gguf/internal/ollama"
 	"github.com/persona-gguf/persona-gguf/internal/testmodel"
 	"github.com/persona-gguf/persona-gguf/train"
 )
@@ -62,7 +63,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"model": writeModel, "bigmodel": writeBigModel, "exits": exits, "json": checkJSON, "only": only,
-			"adapter": writeAdapter, "same": same, "records": writeRecords, "trainer": prepareTrainer, "edit": edit, "cut": cut, "interrupt": interrupt,
+			"ollama": startOllama, "adapter": writeAdapter, "same": same, "records": writeRecords, "trainer": prepareTrainer, "edit": edit, "cut": cut, "interrupt": interrupt,
 		},
 	})
 }
@@ -77,6 +78,17 @@ func writeModel(ts *testscript.TestScript, _ bool, args []string) {
 // adapter BASE DIR writes a random LoRA adapter of rank 4 for the model folder BASE.
 func writeAdapter(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(testmodel.Adapter(ts.MkAbs(args[1]), ts.MkAbs(args[0]), testmodel.AdapterSpec{Rank: 4, Alpha: 8, DType: testmodel.BF16}))
+}
+
+// ollama starts a real server and sets OLLAMA_HOST; it ends with the script.
+func startOllama(ts *testscript.TestScript, _ bool, _ []string) {
+	program, err := ollama.Build(context.Background())
+	ts.Check(err)
+	server, err := ollama.Start(context.Background(), program, ts.MkAbs("server"))
+	ts.Check(err)
+	ts.Defer(server.Stop)
+	ts.Setenv("OLLAMA_HOST", server.URL.Host)
+	ts.Setenv("OLLAMA_MODELS", ts.MkAbs("server/models"))
 }
 
 // trainer sets up the trainer's environment with this process's settings of the network, which scripts do not have.

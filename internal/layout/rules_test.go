@@ -29,7 +29,9 @@ var imports = map[string][]string{
 	"gen/raw":     {"internal/pipe"},
 	"train":       {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
-	"cmd/persona-gguf": {"bench", "convert", "gen/check", "gen/parse", "gen/raw", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
+	"cmd/persona-gguf": {"bench", "convert", "deploy", "deploy/vtuber", "gen/check", "gen/parse", "gen/raw", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
+	"deploy/vtuber":    {"persona", "internal/atomicfile", "internal/yamledit"},
+	"deploy":           {"gguf", "native", "persona", "internal/atomicfile", "internal/unit"},
 
 	"internal/atomicfile":      {},
 	"internal/chat":            {"native"},
@@ -37,12 +39,14 @@ var imports = map[string][]string{
 	"internal/dist":            {},
 	"internal/layout":          {},
 	"internal/minhash":         {},
+	"internal/ollama":          {},
 	"internal/pipe":            {},
 	"internal/progress":        {"internal/unit"},
 	"internal/summary":         {"gguf", "safetensors"},
 	"internal/testmodel":       {"gguf", "safetensors", "internal/atomicfile"},
 	"internal/testmodel/write": {"internal/testmodel"},
 	"internal/unit":            {},
+	"internal/yamledit":        {},
 
 	"bench/kernels":           {"native"},
 	"bench/data":              {},
