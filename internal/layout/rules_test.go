@@ -22,7 +22,8 @@ var imports = map[string][]string{
 	"quant":   {"gguf", "native", "internal/atomicfile", "internal/pipe"},
 	"bench":   {"native", "internal/unit"},
 	"persona": {"native"},
-	"gen/raw": {},
+	"gen/journal": {},
+	"gen/raw":     {},
 	"train":   {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
 	"cmd/persona-gguf": {"bench", "convert", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
