@@ -17,14 +17,15 @@ var imports = map[string][]string{
 	"native":                    {},
 	"native/internal/tinymodel": {},
 
-	"convert": {"gguf", "lora", "quant", "safetensors", "native", "internal/atomicfile", "internal/pipe"},
-	"lora":    {"native", "safetensors", "internal/atomicfile", "internal/pipe"},
-	"quant":   {"gguf", "native", "internal/atomicfile", "internal/pipe"},
-	"bench":   {"native", "internal/unit"},
-	"persona": {"native"},
+	"convert":     {"gguf", "lora", "quant", "safetensors", "native", "internal/atomicfile", "internal/pipe"},
+	"lora":        {"native", "safetensors", "internal/atomicfile", "internal/pipe"},
+	"quant":       {"gguf", "native", "internal/atomicfile", "internal/pipe"},
+	"bench":       {"native", "internal/unit"},
+	"persona":     {"native"},
 	"gen/journal": {},
+	"gen/prompt":  {},
 	"gen/raw":     {},
-	"train":   {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
+	"train":       {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
 	"cmd/persona-gguf": {"bench", "convert", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 
