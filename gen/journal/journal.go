@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Name is the journal's name in the folder of a day.
@@ -70,11 +71,18 @@ func Open(dir string) (*Journal, error) {
 }
 
 func (j *Journal) open(dir string) error {
-	if err := syscall.Flock(int(j.f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+	for try := 0; ; try++ {
+		err := syscall.Flock(int(j.f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("lock: %w", err)
+		}
+		if try == 10 {
 			return ErrLocked
 		}
-		return fmt.Errorf("lock: %w", err)
+		time.Sleep(20 * time.Millisecond) // Locked holds it for a moment too
 	}
 	if err := j.repair(); err != nil {
 		return err
@@ -88,6 +96,16 @@ func (j *Journal) open(dir string) error {
 		return err
 	}
 	return nil
+}
+
+// Locked tells whether a program writes the journal in the folder dir.
+func Locked(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, Name))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 // repair finds the end of the last good row and cuts off what a crash left behind it. A last row that is whole but

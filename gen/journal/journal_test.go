@@ -86,7 +86,13 @@ func TestTwoAtOnce(t *testing.T) {
 	if _, err := Open(dir); !errors.Is(err, ErrLocked) {
 		t.Fatalf("second writer: got %v, want ErrLocked", err)
 	}
+	if !Locked(dir) {
+		t.Error("Locked: got false while it is open")
+	}
 	j.Close()
+	if Locked(dir) {
+		t.Error("Locked: got true after Close")
+	}
 	open(t, dir)
 }
 

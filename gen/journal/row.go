@@ -31,8 +31,19 @@ type Row struct {
 	Tokens       int       `json:"eval_count"`
 	Call         string    `json:"call,omitempty"` // rows of one answer have the same; tokens and time are the call's
 
+	Profile string `json:"profile,omitempty"` // the paragraph of a scene or protective dialogue
+	Scene   *Scene `json:"scene,omitempty"`   // of a dialogue
+
 	Answer string `json:"answer,omitempty"` // the model's text; of a scene, the one scene as JSON
 	Tries  []Try  `json:"tries,omitempty"`  // those before this one, or all of a failure
+}
+
+// Scene is the scene that a dialogue was asked for.
+type Scene struct {
+	Type       string `json:"type"`
+	Location   string `json:"location"`
+	Background string `json:"background"`
+	Source     string `json:"source,omitempty"`
 }
 
 // Try is a call whose answer was not taken.

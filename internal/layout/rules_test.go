@@ -22,6 +22,8 @@ var imports = map[string][]string{
 	"quant":       {"gguf", "native", "internal/atomicfile", "internal/pipe"},
 	"bench":       {"native", "internal/unit"},
 	"persona":     {"native"},
+	"gen":         {"gen/engine", "gen/journal", "gen/prompt", "gen/raw", "persona", "internal/atomicfile", "internal/minhash"},
+	"gen/engine":  {"native"},
 	"gen/journal": {},
 	"gen/prompt":  {},
 	"gen/raw":     {},
