@@ -36,3 +36,6 @@ func Neutralize(text string, more ...string) string {
 		text = strings.ReplaceAll(text, token, string(runes[0])+" "+string(runes[1:]))
 	}
 }
+
+// ControlToken gives the first text in s that chat models take for a control token, "" if there is none.
+func ControlToken(s string) string { return findControl(s, nil) }

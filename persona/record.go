@@ -23,6 +23,9 @@ type Record struct {
 	End    string   `json:"end,omitempty"`
 	Format Format   `json:"format,omitempty"`
 	Split  string   `json:"split,omitempty"` // "train" or "eval"; "" when that is not decided yet
+	Scene  string   `json:"scene,omitempty"` // what identifies the scene: a scene is held out as a whole
+	Type   string   `json:"type,omitempty"`  // the scene's type
+	Kind   string   `json:"kind,omitempty"`  // "identity", "protective" or ""
 }
 
 // Text is the training text.
@@ -186,7 +189,7 @@ func (o ReadOptions) accept(r *Record, found *Reading) error {
 	if err != nil {
 		return fmt.Errorf("without spans: %w", err)
 	}
-	fresh.Source, fresh.Split = r.Source, r.Split
+	fresh.Source, fresh.Split, fresh.Scene, fresh.Type, fresh.Kind = r.Source, r.Split, r.Scene, r.Type, r.Kind
 	if found.Rendered++; found.Rendered == 1 {
 		found.warn("records without spans: rendered anew from their turns, with the card's persona")
 	}

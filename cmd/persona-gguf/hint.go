@@ -7,6 +7,9 @@ import (
 
 	llama "github.com/go-skynet/go-llama.cpp"
 
+	"github.com/persona-gguf/persona-gguf/gen/check"
+	"github.com/persona-gguf/persona-gguf/gen/parse"
+	"github.com/persona-gguf/persona-gguf/gen/sft"
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/internal/chat"
 	"github.com/persona-gguf/persona-gguf/internal/summary"
@@ -33,8 +36,16 @@ var hints = []struct {
 	{train.ErrBase, "check the spelling: real names of the hub look like Qwen/Qwen3-4B-Instruct-2507; a private one needs HF_TOKEN"},
 	{train.ErrEnvironment, "check the network and run it again; 'persona-gguf doctor' says what is there, --python takes an interpreter of yours"},
 	{train.ErrNoSpace, "free some disk space, or write to another disk"},
+	{parse.ErrYield, "see which codes are many; run without --min-yield to have the report with every row that is left out"},
+	{parse.ErrNothing, "check that the card names who speaks (name, aliases, user, cast): only they are read"},
+	{sft.ErrNothing, "check that the card names who speaks (name, aliases, user, cast): only they are read"},
+	{check.ErrFault, "protective dialogues are read with 'parse dialogue --kind protective'; a contradiction is mended in the card or the profile"},
+	{check.ErrGate, "--html shows the records behind each figure; the limits are the card's gates"},
+	{sft.ErrEnd, "name a token of the model with --end, for example <|im_end|>"},
+	{sft.ErrTemplate, "take the plain form with --template own"},
 	{syscall.ENOSPC, "free some disk space, or write to another disk"},
 	{syscall.EROFS, "choose a folder that you may write to"},
+	{fs.ErrExist, "choose another name with --out, or remove the file"},
 	{fs.ErrPermission, "check the permissions of the file and of its folder, or choose another folder"},
 	{fs.ErrNotExist, "check the spelling of the path"},
 }

@@ -6,6 +6,8 @@ package raw
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +35,8 @@ type Damage struct {
 // File is an indexed file. Its methods may be called from several goroutines.
 type File struct {
 	Path   string
-	Bytes  int64 // of the file when it was opened; what is appended later is not read
+	Bytes  int64  // of the file when it was opened; what is appended later is not read
+	SHA256 string // of these bytes
 	Damage []Damage
 	f      *os.File
 	rows   []span
@@ -54,10 +57,12 @@ func Open(path string) (*File, error) {
 		return nil, fmt.Errorf("read rows: %w", err)
 	}
 	file := &File{Path: path, Bytes: info.Size(), f: f}
-	if err := file.index(io.LimitReader(f, info.Size())); err != nil {
+	sum := sha256.New()
+	if err := file.index(io.TeeReader(io.LimitReader(f, info.Size()), sum)); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("read rows %s: %w", path, err)
 	}
+	file.SHA256 = hex.EncodeToString(sum.Sum(nil))
 	return file, nil
 }
 
