@@ -170,7 +170,7 @@ func (o *Options) remember(row *journal.Row) (whole, gist string) {
 		}
 		return row.Answer, ""
 	}
-	d, _ := o.decode(row.Format, row.Answer)
+	d, _ := o.decode(row.Format, row.Answer, row.DoneReason)
 	return o.dialogueTexts(&d)
 }
 

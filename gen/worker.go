@@ -196,7 +196,7 @@ func (r *run) read(c *call, reply engine.Reply) (found []answered, reason, detai
 	if o.Kind == prompt.Scene {
 		return r.readScenes(c, reply)
 	}
-	d, whole := o.decode(o.Format, reply.Content)
+	d, whole := o.decode(o.Format, reply.Content, reply.DoneReason)
 	switch {
 	case isTruncated(reply.DoneReason):
 		reason = reasonTruncated
@@ -215,9 +215,9 @@ func (r *run) read(c *call, reply engine.Reply) (found []answered, reason, detai
 }
 
 // decode reads a dialogue in one of the formats. whole tells that nothing of it is missing or of another form.
-func (o *Options) decode(format, answer string) (d dialogue, whole bool) {
+func (o *Options) decode(format, answer, doneReason string) (d dialogue, whole bool) {
 	if format == Text {
-		return readText(o.Card, answer), true
+		return readText(o.Card, answer, doneReason)
 	}
 	return decodeDialogue(answer)
 }
@@ -243,7 +243,7 @@ func (r *run) readScenes(c *call, reply engine.Reply) (found []answered, reason,
 	o := &r.o
 	scenes, whole := decodeScenes(reply.Content)
 	if o.Format == Text {
-		scenes, whole = readTextScenes(reply.Content), true
+		scenes, whole = readTextScenes(o.Card, reply.Content, reply.DoneReason), true
 	}
 	switch {
 	case isTruncated(reply.DoneReason):
