@@ -83,6 +83,9 @@ func newPlan(o *Options) (*plan, error) {
 	if len(p.groups) == 0 {
 		return nil, errors.New("got nothing to make jobs of, want paragraphs or scenes")
 	}
+	if o.Kind == prompt.Protective && len(c.ProtectiveTopics) == 0 {
+		return nil, errors.New("protective_topics: got none on the card, want what the character cannot know")
+	}
 	for _, g := range p.groups {
 		for k := range o.count() {
 			p.add(newJob(p.run, g, o, k+1))

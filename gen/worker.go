@@ -190,12 +190,19 @@ func (r *run) read(c *call, reply engine.Reply) (found []answered, reason, detai
 	if !hasLetter(reply.Content) {
 		return nil, reasonEmpty, fmt.Sprintf("got %d bytes", len(reply.Content))
 	}
-	if degenerate(reply.Content) && o.Format == Text {
-		return nil, reasonRepetition, ""
-	}
 	if o.Kind == prompt.Scene {
-		return r.readScenes(c, reply)
+		found, reason, detail = r.readScenes(c, reply)
+	} else {
+		found, reason, detail = r.readDialogue(reply)
 	}
+	if reason == reasonSchema && degenerate(reply.Content) {
+		reason = reasonRepetition // which is why it has no form
+	}
+	return found, reason, detail
+}
+
+func (r *run) readDialogue(reply engine.Reply) (found []answered, reason, detail string) {
+	o := &r.o
 	d, whole := o.decode(o.Format, reply.Content, reply.DoneReason)
 	switch {
 	case isTruncated(reply.DoneReason):

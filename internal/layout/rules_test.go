@@ -39,6 +39,7 @@ var imports = map[string][]string{
 	"internal/chat":            {"native"},
 	"internal/checkup":         {"native", "train", "internal/atomicfile"},
 	"internal/dist":            {},
+	"internal/fakellm":         {},
 	"internal/layout":          {},
 	"internal/minhash":         {},
 	"internal/pipe":            {},
