@@ -23,7 +23,10 @@ var commonTokens = []string{
 // findControl gives the first control token in text, "" if there is none. more are further texts that the model
 // takes for control tokens.
 func findControl(text string, more []string) string {
-	found := controlToken.FindString(text)
+	found := ""
+	if strings.ContainsAny(text, "<[") { // each begins with one of these, and most texts have none
+		found = controlToken.FindString(text)
+	}
 	for _, token := range more {
 		if found == "" && token != "" && strings.Contains(text, token) {
 			found = token

@@ -140,6 +140,9 @@ func ReadRecords(path string, o ReadOptions) ([]Record, Reading, error) {
 			if err := o.accept(&r, &found); err != nil {
 				return nil, found, fmt.Errorf("read records %s: record %d: %w", path, len(out)+1, err)
 			}
+			if n := len(out); n > 0 && out[n-1].Prompt == r.Prompt {
+				r.Prompt = out[n-1].Prompt // one copy in memory
+			}
 			out = append(out, r)
 		}
 		if errors.Is(err, io.EOF) {

@@ -84,7 +84,10 @@ func FindWord(text, word string, whole bool, n int) (at []int) {
 	if word == "" {
 		return nil
 	}
-	low, word := lower(text), lower(word)
+	low := text
+	if strings.ContainsFunc(word, unicode.IsLower) || strings.ContainsFunc(word, unicode.IsUpper) { // Hangul has no case
+		low, word = lower(text), lower(word)
+	}
 	for from := 0; n < 0 || len(at) < n; {
 		i := strings.Index(low[from:], word)
 		if i < 0 {

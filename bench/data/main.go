@@ -32,6 +32,7 @@ cast:
 persona: |
   당신은 백설공주입니다. 숲속 작은 집에서 일곱 난쟁이와 함께 살았어요.
   언제나 백설공주로서 공손하게 대답하세요.
+  {REST}
 forbidden: [Qwen, 언어 모델]
 protective_topics: [스마트폰, 파이썬]
 `
@@ -54,7 +55,7 @@ func run(program string, rows int, model string) error {
 	}
 	defer os.RemoveAll(root)
 	cardPath := filepath.Join(root, "card.yaml")
-	if err := os.WriteFile(cardPath, []byte(card), 0o644); err != nil {
+	if err := os.WriteFile(cardPath, []byte(strings.Replace(card, "{REST}", strings.Repeat("숲의 아침과 작은 집을 늘 이야기합니다. ", 35), 1)), 0o644); err != nil {
 		return err
 	}
 	size, err := writeRows(filepath.Join(root, "result", "2025-12-10", "gen_dialogue", "dialogue_m-temp-0.7-char-snow_white-korean.jsonl"), rows)
@@ -64,38 +65,43 @@ func run(program string, rows int, model string) error {
 	fmt.Printf("%d dialogues, %.0f MB\n", rows, float64(size)/1e6)
 	var all time.Duration
 	for _, args := range [][]string{{"parse", "dialogue"}, {"prepare"}, {"check", "--no-protective", "--html", filepath.Join(root, "check.html")}} {
-		took, peak, err := measure(program, append(args, "--root", root, "--persona", cardPath)...)
+		c, err := measure(program, append(args, "--root", root, "--persona", cardPath)...)
 		if err != nil {
 			return err
 		}
-		all += took
-		fmt.Printf("%-10s %6.1f s  %6.1f MB/s  peak %4d MiB\n", args[0], took.Seconds(), float64(size)/1e6/took.Seconds(), peak>>10)
+		all += c.wall
+		fmt.Printf("%-10s %6.1f s  %6.1f s of CPU  %6.1f MB/s  peak %4d MiB\n", args[0], c.wall.Seconds(), c.cpu.Seconds(), float64(size)/1e6/c.wall.Seconds(), c.peak>>10)
 	}
 	fmt.Printf("%-10s %6.1f s\n", "together", all.Seconds())
 	if model != "" {
-		took, peak, err := measure(program, "prepare", "--root", root, "--persona", cardPath, "--model", model)
+		c, err := measure(program, "prepare", "--root", root, "--persona", cardPath, "--model", model)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("prepare with tokens %6.1f s  peak %4d MiB\n", took.Seconds(), peak>>10)
+		fmt.Printf("prepare with tokens %6.1f s  %6.1f s of CPU  peak %4d MiB\n", c.wall.Seconds(), c.cpu.Seconds(), c.peak>>10)
 	}
 	return nil
 }
 
-// measure runs the program and gives its wall time and the most memory it had, in KiB.
-func measure(program string, args ...string) (time.Duration, int64, error) {
+// cost is what a command took.
+type cost struct {
+	wall, cpu time.Duration
+	peak      int64 // KiB of resident memory
+}
+
+// measure runs the program.
+func measure(program string, args ...string) (cost, error) {
 	cmd := exec.Command(program, args...)
 	cmd.Stderr = os.Stderr
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
-		return 0, 0, fmt.Errorf("%s %s: %w", program, strings.Join(args, " "), err)
+		return cost{}, fmt.Errorf("%s %s: %w", program, strings.Join(args, " "), err)
 	}
-	took := time.Since(start)
-	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return took, 0, nil
+	c := cost{wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		c.peak = usage.Maxrss
 	}
-	return took, usage.Maxrss, nil
+	return c, nil
 }
 
 // row is a raw row.

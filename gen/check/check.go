@@ -76,10 +76,12 @@ type Topic struct {
 
 // Report is what Run found.
 type Report struct {
+	Version        int                     `json:"version"` // of what the metrics mean
 	Records        int                     `json:"records"`
 	Train          int                     `json:"train"`
 	Eval           int                     `json:"eval"`
 	Unique         int                     `json:"unique_records"` // without near duplicates
+	UniqueLength   int                     `json:"unique_length"`  // of these
 	Turns          int                     `json:"character_turns"`
 	Metrics        map[string]*Metric      `json:"metrics"`
 	Gates          []Gate                  `json:"gates"`
@@ -166,7 +168,7 @@ func Run(ctx context.Context, records []persona.Record, o Options) (*Report, err
 }
 
 func newReport() *Report {
-	r := &Report{Metrics: map[string]*Metric{}, values: map[string][]float64{}, Lengths: map[string]Distribution{}, Warnings: []string{}, Contradictions: []persona.Contradiction{}}
+	r := &Report{Version: 1, Metrics: map[string]*Metric{}, values: map[string][]float64{}, Lengths: map[string]Distribution{}, Warnings: []string{}, Contradictions: []persona.Contradiction{}}
 	for _, name := range order {
 		unit := "turn"
 		if name == "near_duplicates" || name == "too_long" {
@@ -234,9 +236,9 @@ func (k *checker) turn(f *findings, t said, asked string, who, protective bool) 
 	}
 	f.add("wrong_persona", k.wrongPersona(t.text, asked, who, first))
 	f.add("foreign_script", k.foreign(t.text, asked))
-	f.add("user_turn_leak", k.words.leak.MatchString(t.text))
-	f.add("markdown", markdown.MatchString(t.text))
-	f.add("stage_direction", direction.MatchString(t.text))
+	f.add("user_turn_leak", strings.ContainsAny(t.text, ":：") && k.words.leak.MatchString(t.text))
+	f.add("markdown", strings.ContainsAny(t.text, "*_`#-+•[") && markdown.MatchString(t.text))
+	f.add("stage_direction", strings.ContainsAny(t.text, "(（*[") && direction.MatchString(t.text))
 	called := k.address(t.text)
 	f.terms = append(f.terms, called...)
 	f.add("user_address", len(called) > 0)
@@ -264,6 +266,9 @@ func (k *checker) count(r *Report, rec *persona.Record, f *findings, index *minh
 	}
 	_, fresh := index.AddSketch(rec.Source, f.sketch)
 	f.add("near_duplicates", !fresh)
+	if fresh {
+		r.UniqueLength += length
+	}
 	limit := k.MaxLength
 	if k.Model == nil {
 		limit = maxOutput

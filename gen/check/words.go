@@ -14,6 +14,7 @@ import (
 type words struct {
 	names      []string // of the character
 	questions  []string // identity questions, their letters
+	others     []string // of everybody else on the card, in lower case
 	claim      *regexp.Regexp
 	leak       *regexp.Regexp
 	interjects []string
@@ -31,9 +32,10 @@ func newWords(c *persona.Card) *words {
 	for key, s := range c.Speakers() {
 		all = append(all, regexp.QuoteMeta(key))
 		if s.Kind == persona.Other {
-			others = append(others, regexp.QuoteMeta(key))
+			others, w.others = append(others, regexp.QuoteMeta(key)), append(w.others, key)
 		}
 	}
+	w.others = append(w.others, strings.ToLower(c.User.Name))
 	slices.SortFunc(others, longest)
 	slices.SortFunc(all, longest)
 	w.claim = regexp.MustCompile(`(?i)(?:^|[\s,])(?:(?:저는|나는|난|전|제가|내가|제 이름은|내 이름은)\s+(?:바로\s+)?(?:` + strings.Join(others, "|") + `)` + copula +
@@ -51,6 +53,9 @@ func longest(a, b string) int {
 
 func letters(s string) string {
 	return strings.Map(func(r rune) rune {
+		if r >= '가' && r <= '힣' {
+			return r
+		}
 		if unicode.IsLetter(r) || unicode.IsDigit(r) {
 			return unicode.ToLower(r)
 		}
@@ -73,6 +78,12 @@ var (
 	latinWord    = regexp.MustCompile(`[A-Za-z]+`)
 	unsure       = regexp.MustCompile(`모르|몰라|아니|않|처음\s*(?:듣|들)|뭐|무엇|뭔|없|못|\?|(?i:\bnot?\b|n't|never|what)`)
 )
+
+// koreanQuestions are forms of identity questions, with words of which each has one: looking for these is faster.
+var koreanQuestions = []struct {
+	words []string
+	form  *regexp.Regexp
+}{{[]string{"누구"}, whoKorean}, {[]string{"이름", "소개", "정체"}, nameKorean}}
 
 // ownName tells whether a turn says the own name in the first person or as an introduction, and whether it speaks
 // of the character as of somebody else.
@@ -101,14 +112,16 @@ func (w *words) asksWho(text string) bool {
 		return true
 	}
 	for _, sentence := range persona.Sentences(text) {
-		if slices.Contains(w.questions, letters(sentence)) || whoEnglish.MatchString(sentence) {
+		if slices.Contains(w.questions, letters(sentence)) || strings.Contains(sentence, "you") && whoEnglish.MatchString(sentence) || strings.Contains(sentence, "You") && whoEnglish.MatchString(sentence) {
 			return true
 		}
-		if at := whoKorean.FindStringIndex(sentence); at != nil && w.addressed(sentence[:at[0]]) {
-			return true
-		}
-		if at := nameKorean.FindStringIndex(sentence); at != nil && w.addressed(sentence[:at[0]]) {
-			return true
+		for _, q := range koreanQuestions {
+			if !slices.ContainsFunc(q.words, func(word string) bool { return strings.Contains(sentence, word) }) {
+				continue
+			}
+			if at := q.form.FindStringIndex(sentence); at != nil && w.addressed(sentence[:at[0]]) {
+				return true
+			}
 		}
 	}
 	return false
@@ -137,8 +150,9 @@ func (w *words) addressed(before string) bool {
 // wrongPersona tells whether the character says to be somebody else. asked is what was said before; who whether
 // that asks who it is.
 func (k *checker) wrongPersona(text, asked string, who, named bool) bool {
+	lowered := strings.ToLower(text)
 	for _, sentence := range persona.Sentences(text) {
-		if k.words.claim.MatchString(sentence) {
+		if slices.ContainsFunc(k.words.others, func(name string) bool { return strings.Contains(lowered, name) }) && k.words.claim.MatchString(sentence) {
 			return true
 		}
 		if who && !named && selfClaim.MatchString(sentence) {
@@ -163,6 +177,9 @@ func (k *checker) foreign(text, asked string) bool {
 		return unicode.IsLetter(r) && !unicode.Is(unicode.Hangul, r) && !(r < 0x80)
 	}) {
 		return true
+	}
+	if !strings.ContainsFunc(text, func(r rune) bool { return r < 0x80 && unicode.IsLetter(r) }) {
+		return false
 	}
 	for _, word := range latinWord.FindAllString(text, -1) {
 		if !persona.Word(asked, word, false) && !slices.ContainsFunc(k.latin, func(allowed string) bool { return strings.EqualFold(allowed, word) }) {
@@ -193,7 +210,10 @@ func (k *checker) address(text string) (found []string) {
 
 // honorific tells whether every sentence ends honorifically. Interjections need not.
 func (k *checker) honorific(text string) bool {
-	for _, sentence := range persona.Sentences(direction.ReplaceAllString(text, "")) {
+	if strings.ContainsAny(text, "(（*[") {
+		text = direction.ReplaceAllString(text, "")
+	}
+	for _, sentence := range persona.Sentences(text) {
 		s := strings.TrimRightFunc(sentence, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 		bare := letters(s)
 		if utf8.RuneCountInString(bare) <= 2 || slices.Contains(k.words.interjects, bare) {

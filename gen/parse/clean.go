@@ -37,7 +37,9 @@ func cleanRunes(text string) string {
 	if strings.Contains(text, "\r") {
 		text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
 	}
+	composed := true // as far as that is plain to see
 	text = strings.Map(func(r rune) rune {
+		composed = composed && (r < 0x300 || r >= '가' && r <= '힣' || r >= 0x2010 && r <= 0x203a)
 		switch {
 		case r >= '가' && r <= '힣' || r >= ' ' && r < 0x7f || r == '\n':
 			return r
@@ -51,7 +53,7 @@ func cleanRunes(text string) string {
 		}
 		return r
 	}, text)
-	if !norm.NFC.IsNormalString(text) {
+	if !composed && !norm.NFC.IsNormalString(text) {
 		text = norm.NFC.String(text)
 	}
 	return text
@@ -122,7 +124,7 @@ func plain(line string) string {
 		}
 		line = rest
 	}
-	return squeeze(emphasis(line))
+	return squeeze(emphasis(strings.TrimRight(line, `\ `))) // a backslash at the end is a line end in markdown
 }
 
 var escapedMark = regexp.MustCompile("\\\\([\"'*_#:`\\[\\]()~>-])")

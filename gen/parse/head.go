@@ -211,7 +211,7 @@ func (h *head) tail(s string, c *cast) bool {
 		h.group(plain(inner), c)
 		after := strings.TrimLeft(rest, "*_`")
 		space = strings.HasPrefix(after, " ")
-		s = strings.TrimLeft(after, " *_`]】>")
+		s = strings.TrimLeft(strings.TrimLeft(after, "]】>"), " ") // an asterisk behind the space begins a direction
 	}
 	if m := ownThought.FindString(s); m != "" && groups == 0 {
 		h.action, h.text, h.colon = "생각", strings.TrimLeft(s[len(m):], " *"), true

@@ -255,7 +255,12 @@ func (c *cast) echoes(prompt string) map[string]bool {
 // letters is what two spellings of an utterance have in common.
 func letters(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+		switch {
+		case r >= '가' && r <= '힣', r >= 'a' && r <= 'z':
+			return r
+		case r == ' ' || r == '\n' || r == '.':
+			return -1
+		case unicode.IsLetter(r) || unicode.IsDigit(r):
 			return unicode.ToLower(r)
 		}
 		return -1

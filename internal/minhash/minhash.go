@@ -26,7 +26,7 @@ func New(threshold float64) *Index {
 	if !(threshold > 0 && threshold <= 1) {
 		panic("minhash: threshold: want more than 0, at most 1")
 	}
-	x := &Index{threshold: threshold, rows: 1, buckets: map[bucket][]int32{}}
+	x := &Index{threshold: threshold, rows: 1, buckets: map[uint64]int32{}}
 	for _, rows := range []int{8, 4, 2} { // the most rows of a band that still find 999 of 1,000 pairs at the threshold
 		if 1-math.Pow(1-math.Pow(threshold, float64(rows)), bins/float64(rows)) >= 0.999 {
 			x.rows = rows
@@ -42,14 +42,10 @@ type Index struct {
 	rows      int
 	keys      []string
 	sketches  []Sketch
-	buckets   map[bucket][]int32
-	seen      []int // by text, the number of the call of Add that last looked at it
+	buckets   map[uint64]int32 // by hash of a band, 1 + the last text that has it
+	next      []int32          // by text and band, 1 + the text before it in the bucket
+	seen      []int            // by text, the number of the call of Add that last looked at it
 	calls     int
-}
-
-type bucket struct {
-	band uint32
-	hash uint64
 }
 
 // Add adds a text under a key unless it nearly equals one added before: then ok is false and duplicateOf the
@@ -68,7 +64,8 @@ func (x *Index) AddSketch(key string, s Sketch) (duplicateOf string, ok bool) {
 	best, bestSame := int32(-1), 0
 	hashes := x.bands(&s)
 	for band, h := range hashes {
-		for _, i := range x.buckets[bucket{uint32(band), h}] {
+		for at := x.buckets[h]; at > 0; at = x.next[int(at-1)*len(hashes)+band] {
+			i := at - 1
 			if x.seen[i] == x.calls {
 				continue
 			}
@@ -81,9 +78,9 @@ func (x *Index) AddSketch(key string, s Sketch) (duplicateOf string, ok bool) {
 	if best >= 0 && float64(bestSame) >= x.threshold*bins {
 		return x.keys[best], false
 	}
-	for band, h := range hashes {
-		b := bucket{uint32(band), h}
-		x.buckets[b] = append(x.buckets[b], int32(len(x.keys)))
+	for _, h := range hashes {
+		x.next = append(x.next, x.buckets[h])
+		x.buckets[h] = int32(len(x.keys)) + 1
 	}
 	x.keys, x.sketches, x.seen = append(x.keys, key), append(x.sketches, s), append(x.seen, 0)
 	return "", true
@@ -92,11 +89,11 @@ func (x *Index) AddSketch(key string, s Sketch) (duplicateOf string, ok bool) {
 // Len is the number of texts kept.
 func (x *Index) Len() int { return len(x.keys) }
 
-// bands hashes the rows of each band.
+// bands hashes the rows of each band, with its number.
 func (x *Index) bands(s *Sketch) []uint64 {
 	out := make([]uint64, bins/x.rows)
 	for band := range out {
-		h := uint64(14695981039346656037)
+		h := mix(uint64(band))
 		for _, v := range s[band*x.rows : (band+1)*x.rows] {
 			h = mix(h ^ uint64(v))
 		}
