@@ -413,6 +413,7 @@ cmd_cuda() {
 cmd_test() {
 	show "test: gofmt" check_gofmt
 	show "test: go vet" on_both_modules go vet ./...
+	show "test: the Ollama server that tests start" go run ./internal/ollama/build
 	show "test: go test" on_both_modules go test ./...
 	show "test: go test -race" race_tests
 	show "test: fuzz" fuzz_all "${FUZZ_TIME:-5s}"
@@ -432,6 +433,7 @@ check_gofmt() {
 # race_tests: the packages with goroutines of their own.
 race_tests() {
 	(cd native && go test -race ./...) && go test -race ./internal/pipe ./internal/atomicfile ./convert ./quant ./gen/...
+	(cd native && go test -race ./...) && go test -race ./internal/pipe ./internal/atomicfile ./internal/ollama ./convert ./quant
 }
 
 fuzz_all() {

@@ -49,6 +49,11 @@ func (w *world) register(t *testing.T, name string, o Options) *Spec {
 	if _, err := s.Register(t.Context(), name, RegisterOptions{Server: w.server.URL, Models: filepath.Join(w.server.Dir, "models")}); err != nil {
 		t.Fatal(err)
 	}
+	// Ollama's threads wait for each other by spinning; on a busy machine one is many times faster than several.
+	one := &api.CreateRequest{Model: name, From: name, Parameters: map[string]any{"num_thread": 1}}
+	if err := w.client.Create(t.Context(), one, func(api.ProgressResponse) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 

@@ -62,7 +62,7 @@ func modelFolder(server *url.URL) string {
 	if _, err := os.UserHomeDir(); err != nil { // else Ollama's own function panics
 		return ""
 	}
-	if ip := net.ParseIP(server.Hostname()); server.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
+	if ip := net.ParseIP(server.Hostname()); server.Hostname() == "localhost" || ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
 		return envconfig.Models()
 	}
 	return ""

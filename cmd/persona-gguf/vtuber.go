@@ -48,12 +48,10 @@ func (a *app) vtuber() *cobra.Command {
 			return a.setCharacter(cmd, v, s)
 		},
 	}
-	p := cmd.PersistentFlags()
-	p.SortFlags = false
-	p.StringVar(&v.dir, "dir", ".", "folder of Open-LLM-VTuber, with conf.yaml")
-	p.BoolVar(&v.dryRun, "dry-run", false, "print what would change as a unified diff, and write nothing")
+	cmd.PersistentFlags().StringVar(&v.dir, "dir", ".", "folder of Open-LLM-VTuber, with conf.yaml")
 	f := cmd.Flags()
 	f.SortFlags = false
+	v.defineDryRun(f)
 	v.define(f)
 	f.BoolVar(&v.list, "list", false, "list the characters")
 	f.StringVar(&s.Model, "model", "", "name of the model at the Ollama server (see register)")
@@ -67,6 +65,10 @@ func (a *app) vtuber() *cobra.Command {
 	f.BoolVar(&s.Conf, "conf", false, "set conf.yaml too, with which the server starts")
 	cmd.AddCommand(a.vtuberSwitch(&v), a.vtuberCheck(&v))
 	return cmd
+}
+
+func (v *vtuberFlags) defineDryRun(f *pflag.FlagSet) {
+	f.BoolVar(&v.dryRun, "dry-run", false, "print what would change as a unified diff, and write nothing")
 }
 
 func (v *vtuberFlags) define(f *pflag.FlagSet) {
@@ -116,7 +118,7 @@ func (a *app) setCharacter(cmd *cobra.Command, v vtuberFlags, s vtuber.Settings)
 }
 
 func (a *app) vtuberSwitch(v *vtuberFlags) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "switch NAME", Short: "have the server start with another character",
 		Long: "Switch puts what a character's file sets into conf.yaml, as the server does when a user chooses the character.\n" +
 			"NAME is the file's name, its conf_name, conf_uid or character_name.",
@@ -133,6 +135,8 @@ func (a *app) vtuberSwitch(v *vtuberFlags) *cobra.Command {
 			return a.printChanges(changes, v.dryRun)
 		},
 	}
+	v.defineDryRun(cmd.Flags())
+	return cmd
 }
 
 // printChanges prints a diff on a dry run, else what became of each file.

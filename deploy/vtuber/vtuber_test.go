@@ -145,6 +145,43 @@ func TestSetRedumped(t *testing.T) {
 	}
 }
 
+// TestSetInBraces edits a character file that somebody wrote in few lines.
+func TestSetInBraces(t *testing.T) {
+	dir := project(t)
+	put(t, dir, "characters/snow_white.yaml", `character_config:
+  conf_name: "Snow White"   # shown
+  character_name: "백설공주"
+  agent_config:
+    agent_settings:
+      basic_memory_agent: {llm_provider: 'ollama_llm', use_mcpp: True, mcp_enabled_servers: [time]}
+    llm_configs:
+      ollama_llm: {model: 'snow_white', temperature: 0.7}
+`)
+	if _, err := open(t, dir).Set(Settings{Card: card(t), Model: "snow"}); err != nil {
+		t.Fatal(err)
+	}
+	want := `character_config:
+  conf_name: "Snow White"   # shown
+  character_name: "백설공주"
+  agent_config:
+    agent_settings:
+      basic_memory_agent: {llm_provider: 'ollama_llm', use_mcpp: False, mcp_enabled_servers: []}
+    llm_configs:
+      ollama_llm: {base_url: 'http://localhost:11434/v1', model: 'snow', temperature: 0.65}
+    conversation_agent_choice: 'basic_memory_agent'
+  conf_uid: 'snow_white_001'
+  live2d_model_name: 'mao_pro'
+  avatar: 'guide.png'
+  human_name: '사용자'
+  persona_prompt: |-
+    당신은 백설공주입니다.
+    숲속에서 살아요: "손님"을 반겨요.
+`
+	if got := read(t, dir, "characters/snow_white.yaml"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestSwitch(t *testing.T) {
 	dir := project(t)
 	for _, name := range []string{"peter_pan", "peter_pan.yaml", "Peter Pan", "peter_pan_001", "피터팬"} {
@@ -306,6 +343,34 @@ func TestCheck(t *testing.T) {
 	}
 	if got := wrong(); !slices.Contains(got, "live2d_model_name") {
 		t.Errorf("no model_dict.json: got %q", got)
+	}
+}
+
+// TestForkAsksAsTrained joins persona and turns as the fork's client does, from the configuration that Set makes for
+// it, and wants the text of a training sample up to the answer.
+func TestForkAsksAsTrained(t *testing.T) {
+	dir := project(t)
+	if _, err := open(t, dir).Set(Settings{Card: card(t), Model: "m", Fork: true}); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, dir)
+	system, err := p.lookup(p.files[1], key(root, "persona_prompt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join([]string{system, "사용자 말하기: 안녕<|eot|>", "백설공주 말하기: 네<|eot|>", "사용자 말하기: 누구세요?<|eot|>", "백설공주 말하기:"}, "\n")
+	r, err := persona.NewRenderer(card(t), persona.Options{Format: persona.TrainableAgents})
+	if err != nil {
+		t.Fatal(err)
+	}
+	turns := []persona.Turn{{Role: "사용자", Content: "안녕"}, {Role: "백설공주", Content: "네"}, {Role: "사용자", Content: "누구세요?"}, {Role: "백설공주", Content: "저예요"}}
+	want, err := r.Prompt(turns[:3])
+	if err != nil || got != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	record, err := r.Record(turns)
+	if err != nil || !strings.HasPrefix(record.Text(), got) {
+		t.Errorf("got %q, %v, want it to begin with %q", record.Text(), err, got)
 	}
 }
 

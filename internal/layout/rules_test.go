@@ -45,6 +45,7 @@ var imports = map[string][]string{
 	"internal/layout":          {},
 	"internal/minhash":         {},
 	"internal/ollama":          {},
+	"internal/ollama/build":    {"internal/ollama"},
 	"internal/pipe":            {},
 	"internal/progress":        {"internal/unit"},
 	"internal/summary":         {"gguf", "safetensors"},
