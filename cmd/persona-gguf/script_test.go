@@ -54,7 +54,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"model": writeModel, "bigmodel": writeBigModel, "exits": exits, "json": checkJSON, "only": only,
-			"edit": edit, "cut": cut, "interrupt": interrupt,
+			"edit": edit, "cut": cut, "interrupt": interrupt, "llm": startLLM,
 		},
 	})
 }
