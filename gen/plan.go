@@ -12,7 +12,9 @@ import (
 	"os"
 
 	"github.com/persona-gguf/persona-gguf/gen/journal"
+	"github.com/persona-gguf/persona-gguf/gen/parse"
 	"github.com/persona-gguf/persona-gguf/gen/prompt"
+	"github.com/persona-gguf/persona-gguf/gen/raw"
 	"github.com/persona-gguf/persona-gguf/persona"
 )
 
@@ -243,4 +245,10 @@ func mustJSON(v any) string {
 		panic(err) // only for types of ours
 	}
 	return string(text)
+}
+
+// FindScenes gives the latest file of a character's parsed scenes under root.
+func FindScenes(root string, c *persona.Card) (string, error) {
+	path, _, err := raw.FindParsed(root, parse.Name("scene", c.ID, c.Language))
+	return path, err
 }

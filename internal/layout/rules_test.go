@@ -33,7 +33,7 @@ var imports = map[string][]string{
 	"gen/sft":     {"convert", "gen/parse", "gen/raw", "gguf", "native", "persona", "internal/atomicfile", "internal/minhash", "internal/pipe"},
 	"train":       {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
-	"cmd/persona-gguf": {"bench", "convert", "deploy", "deploy/vtuber", "gen/check", "gen/parse", "gen/raw", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
+	"cmd/persona-gguf": {"bench", "convert", "deploy", "deploy/vtuber", "gen", "gen/check", "gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 	"deploy/vtuber":    {"persona", "internal/atomicfile", "internal/yamledit"},
 	"deploy":           {"gguf", "native", "persona", "internal/atomicfile", "internal/unit"},
 
