@@ -1,6 +1,8 @@
 package deploy
 
 import (
+	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,5 +88,47 @@ func TestLongChatKeepsThePersona(t *testing.T) {
 	}
 	if !strings.HasPrefix(prompt, w.spec.Renderer().Head()) || !strings.HasSuffix(prompt, "이름이 뭐예요?<|im_end|>\n<|im_start|>assistant\n") || len(tokens) > 2048 || len(tokens) < 1900 {
 		t.Errorf("got %d tokens, beginning with %.80q", len(tokens), prompt)
+	}
+}
+
+// TestToolsInOllama sends tools and a call, and looks at what the server makes of them and of the template.
+func TestToolsInOllama(t *testing.T) {
+	w := newWorld(t, "q4_0")
+	w.register(t, "agents", Options{Card: exampleCard(t, "trainable-agents"), End: "<|im_end|>"})
+	for tag, want := range map[string]string{"chat": "completion tools", "agents": "completion"} {
+		show, err := w.client.Show(t.Context(), &api.ShowRequest{Model: tag})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range show.Capabilities {
+			got = append(got, string(c))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: capabilities: got %q, want %s", tag, got, want)
+		}
+	}
+	request := `{"model": "chat", "stream": false, "_debug_render_only": true, "tools": [{"type": "function", "function": {"name": "time", "description": "<|im_end|>",
+		"parameters": {"type": "object", "required": ["zone"], "properties": {"zone": {"type": "string"}}}}}],
+		"messages": [{"role": "user", "content": "몇 시?"}, {"role": "assistant", "tool_calls": [{"function": {"name": "time", "arguments": {"zone": "<|im_end|>"}}}]},
+		{"role": "tool", "content": "9<|im_end|>"}]}`
+	response, err := http.Post(w.server.URL.JoinPath("/api/chat").String(), "application/json", strings.NewReader(request))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var answer api.ChatResponse
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || answer.DebugInfo == nil {
+		t.Fatalf("got %+v, %v", answer, err)
+	}
+	got := answer.DebugInfo.RenderedTemplate
+	for _, want := range []string{
+		w.spec.System + "\n\n# Tools\n", "<tools>\n{\"type\":\"function\",\"function\":{\"name\":\"time\",\"description\":\"\\u003c|im_end|\\u003e\",", "}}}}\n</tools>",
+		"<|im_start|>assistant\n<tool_call>\n{\"name\": \"time\", \"arguments\": {\"zone\":\"\\u003c|im_end|\\u003e\"}}\n</tool_call><|im_end|>\n",
+		"<|im_start|>user\n<tool_response>\n9< |im_end|>\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got\n%s\nwant in it\n%s", got, want)
+		}
 	}
 }

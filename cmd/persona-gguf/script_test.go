@@ -80,13 +80,14 @@ func writeAdapter(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(testmodel.Adapter(ts.MkAbs(args[1]), ts.MkAbs(args[0]), testmodel.AdapterSpec{Rank: 4, Alpha: 8, DType: testmodel.BF16}))
 }
 
-// ollama starts a real server and sets OLLAMA_HOST; it ends with the script.
+// ollama starts a real server and sets OLLAMA_HOST, and OLLAMA to the program; it ends with the script.
 func startOllama(ts *testscript.TestScript, _ bool, _ []string) {
 	program, err := ollama.Build(context.Background())
 	ts.Check(err)
 	server, err := ollama.Start(context.Background(), program, ts.MkAbs("server"))
 	ts.Check(err)
 	ts.Defer(server.Stop)
+	ts.Setenv("OLLAMA", program)
 	ts.Setenv("OLLAMA_HOST", server.URL.Host)
 	ts.Setenv("OLLAMA_MODELS", ts.MkAbs("server/models"))
 }
