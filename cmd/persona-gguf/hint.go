@@ -9,8 +9,12 @@ import (
 
 	"github.com/persona-gguf/persona-gguf/deploy"
 	"github.com/persona-gguf/persona-gguf/deploy/vtuber"
+	"github.com/persona-gguf/persona-gguf/gen"
 	"github.com/persona-gguf/persona-gguf/gen/check"
+	"github.com/persona-gguf/persona-gguf/gen/engine"
+	"github.com/persona-gguf/persona-gguf/gen/journal"
 	"github.com/persona-gguf/persona-gguf/gen/parse"
+	"github.com/persona-gguf/persona-gguf/gen/prompt"
 	"github.com/persona-gguf/persona-gguf/gen/sft"
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/internal/chat"
@@ -54,6 +58,13 @@ var hints = []struct {
 	{vtuber.ErrUnknown, "'persona-gguf vtuber --list' shows the characters"},
 	{errVTuber, "'persona-gguf vtuber --persona CARD --model NAME' sets what is wrong in the configuration"},
 	{deploy.ErrModelfile, "'persona-gguf register' sends the text through Ollama's API, which takes it"},
+	{gen.ErrOpen, "run the same command again: only what is open is asked for"},
+	{gen.ErrNoServer, "start the server ('ollama serve'), or name it with --host; then run the same command again"},
+	{gen.ErrEdited, "files of result/ are never edited: move it away, and run the same command again to have it written from the journal"},
+	{journal.ErrLocked, "'persona-gguf gen status' tells how far the other run is; several characters at once need a --root each"},
+	{engine.ErrModel, "'ollama list' shows the models that a server has; 'ollama pull MODEL' gets one"},
+	{engine.ErrContext, "lower --num-predict, raise --num-ctx, or take a model with a longer context"},
+	{prompt.ErrTemplate, "{name} stands for a variable and {{ }} for braces; the number of scenes is {scene_count}"},
 	{syscall.ENOSPC, "free some disk space, or write to another disk"},
 	{syscall.EROFS, "choose a folder that you may write to"},
 	{fs.ErrExist, "choose another name with --out, or remove the file"},

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/persona-gguf/persona-gguf/gen/journal"
+	"github.com/persona-gguf/persona-gguf/internal/fakellm"
+)
+
+// llm [KIND] starts a server that answers for the model "fake", until the script ends, and puts its address into the
+// variable LLM. KIND is good, empty (answers without text), slow, or secret (it answers 401 and repeats the key).
+func startLLM(ts *testscript.TestScript, _ bool, args []string) {
+	s := &fakellm.Server{Context: 8192}
+	switch args[0] {
+	case "good":
+	case "empty":
+		s.Answer = func(c *fakellm.Call) fakellm.Answer {
+			if c.Predict == 1 {
+				return fakellm.Good(c)
+			}
+			return fakellm.Answer{}
+		}
+	case "slow":
+		s.Latency = 50 * time.Millisecond
+	case "secret":
+		s.Answer = func(c *fakellm.Call) fakellm.Answer {
+			return fakellm.Answer{Status: 401, Content: "wrong key: " + c.Header.Get("Authorization")}
+		}
+	default:
+		ts.Fatalf("llm: got %q", args[0])
+	}
+	ts.Check(s.Start())
+	ts.Defer(s.Close)
+	ts.Setenv("LLM", s.URL)
+}
+
+const killCard = `version: 1
+id: snow_white
+name: 백설공주
+persona: 당신은 백설공주입니다.
+profile: profile.txt
+protective_topics: [스마트폰]
+`
+
+// killWorld writes a root with a card and scenes, and gives the arguments of a run of n dialogues.
+func killWorld(t *testing.T, n int) (root string, args []string) {
+	t.Helper()
+	root = t.TempDir()
+	var scenes []map[string]string
+	for i := range n {
+		scenes = append(scenes, map[string]string{"type": "일상", "location": "방", "background": fmt.Sprint("아침이에요 ", i)})
+	}
+	text, err := json.Marshal(scenes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string]string{"card.yaml": killCard, "profile.txt": "백설공주\n\n숲에 살았어요.\n", "scenes.json": string(text)} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(data), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root, []string{"gen", "dialogue", "--root", root, "--persona", filepath.Join(root, "card.yaml"), "--data-path", filepath.Join(root, "scenes.json"), "--backoff", "10ms"}
+}
+
+// program runs the built program.
+func program(args []string) *exec.Cmd {
+	return exec.Command(filepath.Join(binary, "persona-gguf"), args...)
+}
+
+// successes gives the keys with a success, each as often as it has one, sorted.
+func successes(t *testing.T, root string) (out []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "result", "*", journal.Name))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("journals: got %v, %v, want one", files, err)
+	}
+	if err := journal.Read(files[0], 0, func(_ int64, r *journal.Row) error {
+		if r.OK() {
+			out = append(out, r.Key)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// killed runs the program and kills it after a time, until it has ended by itself or was killed times times; then it
+// runs once more, undisturbed. It gives how often it was killed.
+func killed(t *testing.T, args []string, times int, most time.Duration) (kills int) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(1, uint64(times)))
+	for range times {
+		c := program(args)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Duration(r.Int64N(int64(most))), func() { _ = c.Process.Kill() }) // it may have ended
+		err := c.Wait()
+		timer.Stop()
+		if err == nil {
+			break
+		}
+		if c.ProcessState.ExitCode() >= 0 {
+			t.Fatalf("ended by itself: %v", err)
+		}
+		kills++
+	}
+	if out, err := program(args).CombinedOutput(); err != nil {
+		t.Fatalf("last run: %v\n%s", err, out)
+	}
+	return kills
+}
+
+// TestKill kills the program 200 times at random moments, and wants the keys of an undisturbed run.
+func TestKill(t *testing.T) {
+	const n = 400
+	s := &fakellm.Server{Latency: 20 * time.Millisecond}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	flags := []string{"--host", s.URL, "--model_name", "fake", "--count", "2", "--parallel", "2"}
+	calm, args := killWorld(t, n)
+	if out, err := program(append(append(args, flags...), "--parallel", "200")).CombinedOutput(); err != nil {
+		t.Fatalf("undisturbed: %v\n%s", err, out)
+	}
+	root, args := killWorld(t, n)
+	args = append(args, flags...)
+	kills := killed(t, args, 200, 150*time.Millisecond)
+	got, want := successes(t, root), successes(t, calm)
+	if !slices.Equal(got, want) || len(got) != 2*n {
+		t.Errorf("keys: got %d, want the %d of the undisturbed run", len(got), len(want))
+	}
+	if kills < 200 {
+		t.Errorf("killed %d times, want 200: the work was done before", kills)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "result", "*", "gen_dialogue", "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files: got %v, %v, want one and nothing half-made", files, err)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil || strings.Count(string(data), "\n") != 2*n {
+		t.Errorf("file: got %d rows, %v, want %d", strings.Count(string(data), "\n"), err, 2*n)
+	}
+}
