@@ -1,6 +1,8 @@
 // Command client measures what the client of gen costs: dialogues through a real Ollama server by gen with N calls at
 // once, then the very same requests by a plain loop with 1, 2, 4, … calls at once, and the two rates in tokens per second.
 //
+// It ends with a server that takes a fixed time for an answer, and how near gen comes to its rate.
+//
 //	go run ./bench/client -model model.gguf [-dialogues 200] [-parallel 4] [-rounds 3] [-host ADDRESS -name MODEL]
 package main
 
@@ -26,6 +28,7 @@ import (
 	"github.com/persona-gguf/persona-gguf/gen"
 	"github.com/persona-gguf/persona-gguf/gen/engine"
 	"github.com/persona-gguf/persona-gguf/gen/prompt"
+	"github.com/persona-gguf/persona-gguf/internal/fakellm"
 	"github.com/persona-gguf/persona-gguf/internal/ollama"
 	"github.com/persona-gguf/persona-gguf/persona"
 )
@@ -98,7 +101,34 @@ func (o *options) run(ctx context.Context) (err error) {
 	}
 	slices.Sort(ratios)
 	fmt.Fprintf(table, "median\t\t\t\t%.1f %%\n", 100*ratios[len(ratios)/2])
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return o.ideal(ctx)
+}
+
+// ideal makes dialogues with a server that takes a fixed time for an answer, however many it is asked for: with N calls
+// at once all take that time, times their number, over N.
+func (o *options) ideal(ctx context.Context) error {
+	const latency, parallel = 50 * time.Millisecond, 32
+	s := &fakellm.Server{Latency: latency, Context: 8192}
+	if err := s.Start(); err != nil {
+		return err
+	}
+	defer s.Close()
+	o.host, o.name, o.parallel, o.dialogues = s.URL, "fake", parallel, 64*parallel
+	if err := o.inputs(); err != nil {
+		return err
+	}
+	r := &recorder{}
+	start := time.Now()
+	if _, err := o.generate(ctx, r, -1); err != nil {
+		return err
+	}
+	took, want := time.Since(start), time.Duration(len(r.requests))*latency/parallel
+	fmt.Printf("server of %v an answer, %d calls at once: %d calls in %.2f s, %.2f s at best: %.1f %%\n",
+		latency, parallel, len(r.requests), took.Seconds(), want.Seconds(), 100*want.Seconds()/took.Seconds())
+	return nil
 }
 
 // serve starts a server of our own with the model on it.

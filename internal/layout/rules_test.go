@@ -55,7 +55,7 @@ var imports = map[string][]string{
 	"internal/yamledit":        {},
 
 	"bench/kernels":           {"native"},
-	"bench/client":            {"gen", "gen/engine", "gen/prompt", "internal/ollama", "persona"},
+	"bench/client":            {"gen", "gen/engine", "gen/prompt", "internal/fakellm", "internal/ollama", "persona"},
 	"bench/data":              {},
 	"bench/scale":             {},
 	"examples/snow_white":     {},
