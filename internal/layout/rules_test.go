@@ -24,7 +24,7 @@ var imports = map[string][]string{
 	"persona":     {"native"},
 	"gen":         {"gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "persona", "internal/atomicfile", "internal/minhash"},
 	"gen/check":   {"gen/sft", "internal/minhash", "internal/pipe", "persona"},
-	"gen/engine":  {"native"},
+	"gen/engine":  {"native", "internal/batch"},
 	"gen/fixture": {},
 	"gen/journal": {},
 	"gen/parse":   {"gen/raw", "internal/atomicfile", "persona"},
@@ -38,6 +38,7 @@ var imports = map[string][]string{
 	"deploy":           {"gguf", "native", "persona", "internal/atomicfile", "internal/unit"},
 
 	"internal/atomicfile":      {},
+	"internal/batch":           {"native"},
 	"internal/chat":            {"native"},
 	"internal/checkup":         {"native", "train", "internal/atomicfile"},
 	"internal/dist":            {},
