@@ -262,8 +262,9 @@ func measureLoss(ctx context.Context, m *llama.Model, records []persona.Record, 
 	return lossOf(len(all), values), nil
 }
 
-// Margin is how much more likely the persona's answers are than those of an assistant without one: for each question
-// the mean log p per token of the former less that of the latter, end token included.
+// Margin is how much more likely the persona's answer is than that of an assistant without one: for each question the
+// mean log p per token of the former less that of the latter. Of several answers the likeliest counts. End tokens do
+// not, since both kinds of answers may go on.
 type Margin struct {
 	Generic  string `json:"generic"` // "list", or the file whose answers they are
 	Mean     Mean   `json:"mean"`
@@ -315,11 +316,11 @@ func measureMargin(ctx context.Context, m *llama.Model, r *persona.Renderer, car
 	var values []float64
 	out := &Margin{Generic: generic, Positive: Score{Name: "margin_positive", Unit: "question", AtLeast: true}}
 	for _, c := range all {
-		own, err := s.meanLikelihood(ctx, m, r, card, c, c.persona)
+		own, err := s.likelihood(ctx, m, r, card, c, c.persona)
 		if err != nil {
 			return nil, err
 		}
-		other, err := s.meanLikelihood(ctx, m, r, card, c, c.generic)
+		other, err := s.likelihood(ctx, m, r, card, c, c.generic)
 		if err != nil {
 			return nil, err
 		}
@@ -331,19 +332,19 @@ func measureMargin(ctx context.Context, m *llama.Model, r *persona.Renderer, car
 	return out, nil
 }
 
-// meanLikelihood is the mean over answers of the mean log p per token.
-func (s *scorer) meanLikelihood(ctx context.Context, m *llama.Model, r *persona.Renderer, card *persona.Card, c contrast, answers []string) (float64, error) {
+// likelihood is the mean log p per token of the likeliest of the answers.
+func (s *scorer) likelihood(ctx context.Context, m *llama.Model, r *persona.Renderer, card *persona.Card, c contrast, answers []string) (float64, error) {
 	prompt, err := r.Prompt([]persona.Turn{{Role: card.User.Name, Content: c.question}})
 	if err != nil {
 		return 0, err
 	}
-	sum := 0.0
+	best := math.Inf(-1)
 	for _, answer := range answers {
 		if r.Format() == persona.TrainableAgents { // the space behind the colon is the answer's
 			answer = " " + answer
 		}
 		start := utf8.RuneCountInString(prompt)
-		text := prompt + answer + r.End()
+		text := prompt + answer
 		q, err := newSequence(m, "question "+c.id, text, [][2]int{{start, utf8.RuneCountInString(text)}}, true)
 		if err != nil {
 			return 0, err
@@ -355,7 +356,7 @@ func (s *scorer) meanLikelihood(ctx context.Context, m *llama.Model, r *persona.
 		if err != nil {
 			return 0, err
 		}
-		sum -= stat.Mean(losses, nil)
+		best = max(best, -stat.Mean(losses, nil))
 	}
-	return sum / float64(len(answers)), nil
+	return best, nil
 }

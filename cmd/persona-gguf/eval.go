@@ -43,15 +43,15 @@ func (a *app) eval() *cobra.Command {
 				return err
 			}
 			stop, stage := func() {}, ""
-			var set func(done, total int64)
+			var set func(done, total int64, detail string)
 			defer func() { stop() }()
 			o.Progress = func(now string, done, total int64) {
 				if now != stage {
 					stop()
 					stage = now
-					set, stop = a.stderr.progress(now)
+					set, stop = a.stderr.steps(now)
 				}
-				set(done, total)
+				set(done, total, "conversations")
 			}
 			report, err := eval.Run(cmd.Context(), o)
 			if err != nil {
@@ -235,9 +235,20 @@ func printScores(t table, scores []eval.Score, gates map[string]eval.Gate) {
 			}
 			against = append(against, fmt.Sprintf("%s.%d", f.Probe, f.Turn))
 		}
-		t.row(s.Name, fmt.Sprint(s.N), fmt.Sprintf("%d %ss", s.Of, s.Unit), fmt.Sprintf("%.2f%%", 100*s.Share),
+		t.row(s.Name, fmt.Sprint(s.N), plural(s.Of, s.Unit), fmt.Sprintf("%.2f%%", 100*s.Share),
 			fmt.Sprintf("%.1f – %.1f", 100*s.Low, 100*s.High), want, verdict, strings.Join(against, " "))
 	}
+}
+
+// plural counts things of an interview.
+func plural(n int, unit string) string {
+	switch {
+	case n == 1:
+		return "1 " + unit
+	case strings.HasSuffix(unit, "y"):
+		return fmt.Sprintf("%d %sies", n, strings.TrimSuffix(unit, "y"))
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
 }
 
 // printDrift shows how far each file is from the first.
