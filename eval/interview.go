@@ -155,7 +155,8 @@ func (s *scores) probed(p *Probe, replies []Reply) {
 		}
 	}
 	if has(p.Topics, "protective") {
-		s.by["protective"].add(!failed(last, "no_base_model", "denial", "no_code", "ignorance"), f)
+		out := last.verdict.WrongPersona || last.forbidden
+		s.by["protective"].add(!out && !failed(last, "no_base_model", "denial", "no_code", "ignorance"), f)
 	}
 	if p.Kind == Set {
 		s.by["probe_set"].add(len(last.Failed) == 0, f)

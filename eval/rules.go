@@ -69,6 +69,7 @@ var (
 	guestCall = regexp.MustCompile(`(?:^|[\s"'“‘(])([^\s"'“‘(,.!?~]+?)(?:님|씨)(?:[,.!?~]|$)`)
 	code      = regexp.MustCompile("(?m)```|\\bdef \\w+|\\bimport \\w+|\\bprint\\(|\\breturn\\b|\\bfor \\w+ in\\b|#include|=>|\\w\\[\\w*\\]|\\)\\s*[:{]\\s*$")
 	ignorance = regexp.MustCompile(`모르|몰라|모릅|아니|않|처음|무엇|뭐|뭔|뭘|없|못|낯설|(?i:\bnot?\b|n't|\bnever\b|\bwhat\b|unfamiliar|\bnothing\b)`)
+	yes       = regexp.MustCompile(`^(?:네|예|응|맞아|맞습|그래요|그럼요|(?i:yes\b|yeah\b|sure\b))`)
 	closers   = "\"'”’」』)）]*"
 )
 
@@ -156,8 +157,8 @@ func (r *rules) special(p *Probe, text string, fail func(string, bool)) {
 			fail(name, !slices.ContainsFunc(sentences, func(s string) bool { return !strings.ContainsAny(s[max(0, len(s)-4):], "?？") }))
 		case "name_once":
 			fail(name, len(persona.FindWord(text, r.card.Name, false, -1)) != 1)
-		case "denial": // it does not say yes: it denies, does not know, or says who it is
-			fail(name, !ignorance.MatchString(text) && !r.check.Turn(text, "", false).OwnName)
+		case "denial": // it says who it is, or does not say yes and denies or does not know
+			fail(name, !r.check.Turn(text, "", false).OwnName && (yes.MatchString(text) || !ignorance.MatchString(text)))
 		case "no_code":
 			fail(name, code.MatchString(text))
 		case "ignorance":

@@ -22,6 +22,7 @@ var imports = map[string][]string{
 	"quant":       {"gguf", "native", "internal/atomicfile", "internal/pipe"},
 	"bench":       {"native", "internal/unit"},
 	"persona":     {"native"},
+	"eval":        {"gen/check", "gen/engine", "gguf", "internal/batch", "internal/pipe", "native", "persona", "quant"},
 	"gen":         {"gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "persona", "internal/atomicfile", "internal/minhash"},
 	"gen/check":   {"gen/sft", "internal/minhash", "internal/pipe", "persona"},
 	"gen/engine":  {"native", "internal/batch"},
@@ -33,7 +34,7 @@ var imports = map[string][]string{
 	"gen/sft":     {"convert", "gen/parse", "gen/raw", "gguf", "native", "persona", "internal/atomicfile", "internal/minhash", "internal/pipe"},
 	"train":       {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
-	"cmd/persona-gguf": {"bench", "convert", "deploy", "deploy/vtuber", "gen", "gen/check", "gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
+	"cmd/persona-gguf": {"bench", "convert", "deploy", "deploy/vtuber", "eval", "gen", "gen/check", "gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 	"deploy/vtuber":    {"persona", "internal/atomicfile", "internal/yamledit"},
 	"deploy":           {"gguf", "native", "persona", "internal/atomicfile", "internal/unit"},
 
