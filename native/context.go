@@ -12,6 +12,7 @@ import (
 	"runtime/cgo"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Pooling says how the token embeddings of a sequence become one.
@@ -56,11 +57,12 @@ type ContextParams struct {
 	TypeK, TypeV  TensorType // of the cache; F32, F16, BF16, Q8_0, Q4_0, …
 	RopeFreqBase  float32
 	RopeFreqScale float32
-	OffloadKQV    bool // keep the cache on the GPU
-	OpOffload     bool // compute large host tensors on the GPU
-	KVUnified     bool // one cache shared by all sequences instead of one part each
-	SWAFull       bool // keep the whole window cache of sliding-window layers
-	Perf          bool // measure times (Perf)
+	OffloadKQV    bool        // keep the cache on the GPU
+	OpOffload     bool        // compute large host tensors on the GPU
+	KVUnified     bool        // one cache shared by all sequences instead of one part each
+	SWAFull       bool        // keep the whole window cache of sliding-window layers
+	Perf          bool        // measure times (Perf)
+	Importance    *Importance // collects what weights are multiplied with; must outlive the context
 }
 
 // DefaultContextParams is llama.cpp's default context with 0 (automatic)
@@ -113,6 +115,12 @@ func (m *Model) NewContext(p ContextParams) (*ModelContext, error) {
 	cp, err := m.contextParams(p)
 	if err != nil {
 		return nil, fmt.Errorf("new context: model %s: %w", m.path, err)
+	}
+	if p.Importance != nil {
+		if p.Importance.ptr == nil {
+			return nil, fmt.Errorf("new context: importance: %w", ErrClosed)
+		}
+		cp.cb_eval, cp.cb_eval_user_data = C.ggml_backend_sched_eval_callback(C.nl_importance_collect), unsafe.Pointer(p.Importance.ptr)
 	}
 	r := C.nl_context_new(ptr, cp)
 	if err := check(r, "new context", "for "+m.path); err != nil {

@@ -136,6 +136,24 @@ nl_result      nl_chat_caps(nl_chat * t);                         // p: malloc'e
 nl_chat_result nl_chat_render(nl_chat * t, const char * request, size_t n);
 nl_result      nl_chat_parse(nl_chat * t, const char * request, size_t n); // p: malloc'ed JSON message
 
+// importance.go
+typedef struct nl_importance nl_importance;
+
+typedef struct nl_importance_entry {
+    const char *    name;
+    const float *   sums;
+    int64_t         n_sums;
+    const int64_t * counts;
+    int64_t         n_counts;
+} nl_importance_entry;
+
+nl_importance *     nl_importance_new(void);
+void                nl_importance_free(nl_importance * c);
+bool                nl_importance_collect(struct ggml_tensor * t, bool ask, void * c); // a ggml_backend_sched_eval_callback
+int64_t             nl_importance_count(nl_importance * c);
+const char *        nl_importance_error(nl_importance * c); // NULL: none
+nl_importance_entry nl_importance_at(nl_importance * c, int64_t i);
+
 // quantize.go
 nl_result nl_quantize(const char * in, const char * out, const struct llama_model_quantize_params * p, uintptr_t progress);
 

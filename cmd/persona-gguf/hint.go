@@ -9,6 +9,7 @@ import (
 
 	"github.com/persona-gguf/persona-gguf/deploy"
 	"github.com/persona-gguf/persona-gguf/deploy/vtuber"
+	"github.com/persona-gguf/persona-gguf/eval"
 	"github.com/persona-gguf/persona-gguf/gen"
 	"github.com/persona-gguf/persona-gguf/gen/check"
 	"github.com/persona-gguf/persona-gguf/gen/engine"
@@ -47,6 +48,10 @@ var hints = []struct {
 	{sft.ErrNothing, "check that the card names who speaks (name, aliases, user, cast): only they are read"},
 	{check.ErrFault, "protective dialogues are read with 'parse dialogue --kind protective'; a contradiction is mended in the card or the profile"},
 	{check.ErrGate, "--html shows the records behind each figure; the limits are the card's gates"},
+	{eval.ErrGate, "--html shows the replies behind each score; if the first file fails the training is at fault, else the step that made the file"},
+	{eval.ErrEnd, "say with --end which one it is: the training records have it as \"end\""},
+	{eval.ErrDown, "start it with 'ollama serve', or name it with --host"},
+	{eval.ErrNoEval, "take the file that 'persona-gguf prepare' wrote: it holds out a part of the scenes"},
 	{sft.ErrEnd, "name a token of the model with --end, for example <|im_end|>"},
 	{sft.ErrTemplate, "take the plain form with --template own"},
 	{deploy.ErrDown, "start it with 'ollama serve', or set OLLAMA_HOST to where it is"},

@@ -131,10 +131,7 @@ func Run(ctx context.Context, records []persona.Record, o Options) (*Report, err
 	if o.MaxLength == 0 {
 		o.MaxLength = 2048
 	}
-	k := &checker{Options: o, card: o.Card, words: newWords(o.Card)}
-	for key := range o.Card.Speakers() {
-		k.latin = append(k.latin, latinWord.FindAllString(key, -1)...)
-	}
+	k := newChecker(o)
 	lengths, err := k.lengths(ctx, records)
 	if err != nil {
 		return nil, err
@@ -211,7 +208,7 @@ func (k *checker) record(r *persona.Record) findings {
 		f.turns = append(f.turns, utf8.RuneCountInString(t.text))
 		f.add("thoughts", t.thought)
 		k.turn(&f, t, asked, who, protective || r.Kind == "protective")
-		f.add("repetition", repeats(t.text, seen))
+		f.add("repetition", Repeats(t.text, seen, repeatLetters))
 		who = false // a second answer in a row answers nothing
 	}
 	f.sketch = minhash.Of(text.String())
@@ -226,24 +223,23 @@ func (k *checker) beyond(text string) bool {
 
 // turn looks at one turn of the character.
 func (k *checker) turn(f *findings, t said, asked string, who, protective bool) {
-	first, third := k.words.ownName(t.text)
-	f.add("own_name", first)
-	f.add("third_person", third)
+	v := k.look(t.text, asked, who)
+	f.add("own_name", v.OwnName)
+	f.add("third_person", v.ThirdPerson)
 	f.add("identity_turns", who)
 	f.add("protective_turns", protective)
 	if who {
-		f.add("own_name_identity", first)
+		f.add("own_name_identity", v.OwnName)
 	}
-	f.add("wrong_persona", k.wrongPersona(t.text, asked, who, first))
-	f.add("foreign_script", k.foreign(t.text, asked))
-	f.add("user_turn_leak", strings.ContainsAny(t.text, ":：") && k.words.leak.MatchString(t.text))
-	f.add("markdown", strings.ContainsAny(t.text, "*_`#-+•[") && markdown.MatchString(t.text))
-	f.add("stage_direction", strings.ContainsAny(t.text, "(（*[") && direction.MatchString(t.text))
-	called := k.address(t.text)
-	f.terms = append(f.terms, called...)
-	f.add("user_address", len(called) > 0)
+	f.add("wrong_persona", v.WrongPersona)
+	f.add("foreign_script", v.ForeignScript)
+	f.add("user_turn_leak", v.UserTurnLeak)
+	f.add("markdown", v.Markdown)
+	f.add("stage_direction", v.StageDirection)
+	f.terms = append(f.terms, v.Address...)
+	f.add("user_address", len(v.Address) > 0)
 	if len(k.card.HonorificEndings) > 0 {
-		f.add("honorific", k.honorific(t.text))
+		f.add("honorific", v.Honorific)
 	}
 }
 

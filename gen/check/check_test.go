@@ -114,7 +114,7 @@ func TestLexical(t *testing.T) {
 	for text, want := range map[string][]string{
 		"고마워요, 왕자님.": {"왕자님"}, "왕자님, 어서 오세요!": {"왕자님"}, "왕자님 안녕하세요": {"왕자님"}, "왕자님이 숲을 지나갔어요.": nil, "그때 왕자님을 만났어요.": nil, "손님, 어서 오세요.": nil, "도련님! 왕자님!": {"왕자님", "도련님"},
 	} {
-		if got := k.address(text); !slices.Equal(got, want) {
+		if got := Called(text, k.card.User.ForbiddenAddress); !slices.Equal(got, want) {
 			t.Errorf("address %q: got %q, want %q", text, got, want)
 		}
 	}
@@ -155,7 +155,7 @@ func TestLexical(t *testing.T) {
 		{"숲에서 노래를 불렀어요. 네. 네.", false}, {"숲에서 노래를 불렀어요.", true}, {"다시 숲에서 빵을 구웠어요. 다시 숲에서 빵을 구웠어요.", true},
 		{"하나 둘 셋 넷 다섯 여섯 일곱 여덟 그리고 하나 둘 셋 넷 다섯 여섯 일곱 여덟", true},
 	} {
-		if got := repeats(c.text, seen); got != c.want {
+		if got := Repeats(c.text, seen, repeatLetters); got != c.want {
 			t.Errorf("repeats %d: got %v, want %v", i, got, c.want)
 		}
 	}

@@ -189,25 +189,6 @@ func (k *checker) foreign(text, asked string) bool {
 	return false
 }
 
-// address gives the forbidden words by which the user is called. A mention in a story is none: the word must be
-// set off by a mark, end the sentence, or begin it without a particle.
-func (k *checker) address(text string) (found []string) {
-	for _, word := range k.card.User.ForbiddenAddress {
-		called := false
-		for _, sentence := range persona.Sentences(text) {
-			for _, at := range persona.FindWord(sentence, word, false, -1) {
-				rest := strings.TrimPrefix(sentence[min(at+len(word), len(sentence)):], "님")
-				next, _ := utf8.DecodeRuneInString(rest)
-				called = called || rest == "" || strings.ContainsRune(",.!?~…\"”'’", next) || at == 0 && next == ' '
-			}
-		}
-		if called {
-			found = append(found, word)
-		}
-	}
-	return found
-}
-
 // honorific tells whether every sentence ends honorifically. Interjections need not.
 func (k *checker) honorific(text string) bool {
 	if strings.ContainsAny(text, "(（*[") {
@@ -230,29 +211,3 @@ const (
 	repeatWords   = 8  // words of a sequence that must not come twice
 	repeatLetters = 10 // letters of the shortest sentence that must not
 )
-
-// repeats tells whether a sentence, or a sequence of 8 words, comes twice in a turn, or a sentence came in an earlier
-// turn of the record. seen holds those.
-func repeats(text string, seen map[string]bool) bool {
-	again := false
-	own := map[string]bool{}
-	for _, sentence := range persona.Sentences(text) {
-		key := letters(sentence)
-		if utf8.RuneCountInString(key) < repeatLetters {
-			continue
-		}
-		again = again || own[key] || seen[key]
-		own[key] = true
-	}
-	all := strings.Fields(text)
-	runs := map[string]bool{}
-	for i := 0; i+repeatWords <= len(all) && !again; i++ {
-		key := strings.Join(all[i:i+repeatWords], " ")
-		again = runs[key]
-		runs[key] = true
-	}
-	for key := range own {
-		seen[key] = true
-	}
-	return again
-}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/persona-gguf/persona-gguf/internal/batch"
 )
 
 // The reasons for which a call fails.
@@ -29,7 +31,7 @@ const Aborted = "aborted"
 // Errors that end a run, since every call would meet them.
 var (
 	ErrModel   = errors.New("model not found")
-	ErrContext = errors.New("prompt and answer do not fit into the context")
+	ErrContext = batch.ErrContext
 	ErrRefused = errors.New("the server refuses the request")
 )
 
