@@ -21,7 +21,8 @@ var imports = map[string][]string{
 	"lora":        {"native", "safetensors", "internal/atomicfile", "internal/pipe"},
 	"quant":       {"gguf", "native", "internal/atomicfile", "internal/pipe"},
 	"bench":       {"native", "internal/unit"},
-	"persona":     {"native"},
+	"persona":     {"native", "internal/strictyaml"},
+	"pipeline":    {"convert", "deploy", "deploy/vtuber", "eval", "gen", "gen/check", "gen/engine", "gen/parse", "gen/prompt", "gen/sft", "gguf", "lora", "native", "persona", "quant", "train", "internal/atomicfile", "internal/strictyaml"},
 	"eval":        {"gen/check", "gen/engine", "gguf", "internal/batch", "internal/pipe", "native", "persona", "quant"},
 	"gen":         {"gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "persona", "internal/atomicfile", "internal/minhash"},
 	"gen/check":   {"gen/sft", "internal/minhash", "internal/pipe", "persona"},
@@ -34,7 +35,7 @@ var imports = map[string][]string{
 	"gen/sft":     {"convert", "gen/parse", "gen/raw", "gguf", "native", "persona", "internal/atomicfile", "internal/minhash", "internal/pipe"},
 	"train":       {"persona", "safetensors", "internal/atomicfile", "internal/unit"},
 
-	"cmd/persona-gguf": {"bench", "convert", "deploy", "deploy/vtuber", "eval", "gen", "gen/check", "gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "gen/sft", "gguf", "lora", "native", "persona", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
+	"cmd/persona-gguf": {"bench", "convert", "deploy", "deploy/vtuber", "eval", "gen", "gen/check", "gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "gen/sft", "gguf", "lora", "native", "persona", "pipeline", "quant", "safetensors", "train", "internal/atomicfile", "internal/chat", "internal/checkup", "internal/progress", "internal/summary", "internal/unit"},
 	"deploy/vtuber":    {"persona", "internal/atomicfile", "internal/yamledit"},
 	"deploy":           {"gguf", "native", "persona", "internal/atomicfile", "internal/unit"},
 
@@ -50,6 +51,7 @@ var imports = map[string][]string{
 	"internal/ollama/build":    {"internal/ollama"},
 	"internal/pipe":            {},
 	"internal/progress":        {"internal/unit"},
+	"internal/strictyaml":      {},
 	"internal/summary":         {"gguf", "safetensors"},
 	"internal/testmodel":       {"gguf", "safetensors", "internal/atomicfile"},
 	"internal/testmodel/write": {"internal/testmodel"},
