@@ -130,6 +130,7 @@ func decodeScalar(n *yaml.Node, v reflect.Value, path string) error {
 	return nil
 }
 
+// Join gives the path of a key in a mapping, as in the lines of Decode.
 func Join(path, key string) string {
 	if path == "" {
 		return key
