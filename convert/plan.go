@@ -44,6 +44,8 @@ type Options struct {
 	// FixKeys adds keys that llama.cpp demands and the reference leaves out
 	// (EXAONE 3.5's norm epsilon). The file then differs from the reference's.
 	FixKeys bool
+	// Extra are keys that the reference does not write, behind all others.
+	Extra []gguf.KV
 	// Adapters are LoRA adapters to merge into the weights on the way; Merge says
 	// how. The file is the one that merging first would give (package lora).
 	Adapters []lora.Source
@@ -270,6 +272,7 @@ func (p *Plan) planMetadata(c *config, a *arch) error {
 		func() error { return fixExaoneNorm(b, p.opts.FixKeys) },
 		func() error { return p.Meta.Set("general.quantization_version", uint32(2)) },
 		func() error { return vocab.write(p.Meta) },
+		p.addExtra,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -278,6 +281,19 @@ func (p *Plan) planMetadata(c *config, a *arch) error {
 	p.outFile = func(outType string) (string, error) { return outFile(p.Dir, p.opts.OutFile, meta, outType) }
 	p.OutFile, err = p.outFile(p.OutType)
 	return err
+}
+
+// addExtra adds the caller's own keys. None may replace one of the model's.
+func (p *Plan) addExtra() error {
+	for _, kv := range p.opts.Extra {
+		if _, ok := p.Meta.Get(kv.Key); ok {
+			return fmt.Errorf("convert %s: extra key %s: got one that the model has, want another", p.Dir, kv.Key)
+		}
+		if err := p.Meta.Set(kv.Key, kv.Value); err != nil {
+			return fmt.Errorf("convert %s: extra key %s: %w", p.Dir, kv.Key, err)
+		}
+	}
+	return nil
 }
 
 // planFile lays out the output and looks at where it goes.

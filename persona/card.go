@@ -4,9 +4,13 @@ package persona
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
+
+	"github.com/persona-gguf/persona-gguf/internal/strictyaml"
 )
 
 // maxCard is the size of the largest card that is read, in bytes.
@@ -140,7 +144,7 @@ func Parse(data []byte, path string) (*Card, error) {
 		path: path, lines: map[string]int{}, Language: "korean", UnknownSpeakers: "drop", Format: ChatML,
 		ScenesPerParagraph: 5, DialoguesPerScene: 1, Shares: Shares{0.05, 0.05}, Sampling: DefaultSampling(),
 	}
-	if err := decodeStrict(data, c, c.lines); err != nil {
+	if err := strictyaml.Decode(data, c, c.lines); err != nil {
 		return nil, fmt.Errorf("persona card %s: %w", path, err)
 	}
 	c.Persona = strings.TrimRight(c.Persona, "\r\n")
@@ -196,4 +200,35 @@ func (c *Card) errorAt(key, format string, args ...any) error {
 		where = fmt.Sprintf("line %d: ", line)
 	}
 	return fmt.Errorf("persona card %s: %s%s: %s", c.path, where, key, fmt.Sprintf(format, args...))
+}
+
+// WithGates gives a copy of the card with other gates in place of those of the same names.
+func (c *Card) WithGates(gates map[string]float64) (*Card, error) {
+	out := c.clone()
+	out.Gates = map[string]float64{}
+	maps.Copy(out.Gates, c.Gates)
+	maps.Copy(out.Gates, gates)
+	if err := out.check(); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Nobody gives a copy of the card without a persona, for a model that is nobody yet.
+func (c *Card) Nobody() *Card {
+	out := c.clone()
+	out.Persona = ""
+	return out
+}
+
+// clone copies what the card's text says; lists are shared.
+func (c *Card) clone() *Card {
+	out := &Card{path: c.path, lines: c.lines}
+	from, to := reflect.ValueOf(c).Elem(), reflect.ValueOf(out).Elem()
+	for i := range from.NumField() {
+		if from.Type().Field(i).IsExported() {
+			to.Field(i).Set(from.Field(i))
+		}
+	}
+	return out
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/persona-gguf/persona-gguf/internal/strictyaml"
 )
 
 var slug = regexp.MustCompile(`^[a-z0-9][a-z0-9_]*$`)
@@ -65,9 +67,9 @@ type named struct{ key, name string }
 
 func (c *Card) names() (all []named) {
 	add := func(key, name string, aliases []string) {
-		all = append(all, named{join(key, "name"), name})
+		all = append(all, named{strictyaml.Join(key, "name"), name})
 		for i, alias := range aliases {
-			all = append(all, named{fmt.Sprintf("%s[%d]", join(key, "aliases"), i), alias})
+			all = append(all, named{fmt.Sprintf("%s[%d]", strictyaml.Join(key, "aliases"), i), alias})
 		}
 	}
 	add("", c.Name, c.Aliases)

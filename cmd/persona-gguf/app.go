@@ -60,7 +60,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print the result as one JSON object")
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "log more, llama.cpp's own log too, to stderr")
 	root.PersistentFlags().SortFlags = false
-	root.AddCommand(a.convert(), a.merge(), a.quantize(), a.inspect(), a.chat(), a.bench(), a.init(), a.parse(), a.prepare(), a.check(), a.train(), a.eval(), a.imatrix(), a.modelfile(), a.register(), a.vtuber(), a.gen(), a.doctor(), a.version())
+	root.AddCommand(a.convert(), a.merge(), a.quantize(), a.inspect(), a.chat(), a.bench(), a.init(), a.parse(), a.prepare(), a.check(), a.train(), a.eval(), a.imatrix(), a.modelfile(), a.register(), a.vtuber(), a.gen(), a.run(), a.provenance(), a.doctor(), a.version())
 	root.SetGlobalNormalizationFunc(normalize)
 	setHelp(root)
 	return root

@@ -21,6 +21,7 @@ type convertFlags struct {
 	dryRun      bool
 	adapterOnly string
 	base        string
+	origin      originFlags
 }
 
 func (a *app) convert() *cobra.Command {
@@ -54,6 +55,7 @@ func (a *app) convert() *cobra.Command {
 	f.StringVar(&o.ModelName, "model-name", "", "name of the model (general.name)")
 	f.StringVar(&o.PreTokenizer, "pre", "", "llama.cpp's name of the pre-tokenizer, for a tokenizer that is not recognised")
 	f.BoolVar(&o.FixKeys, "fix-keys", false, "add keys that llama.cpp needs and the reference converter leaves out (EXAONE 3.5)")
+	f.StringVar(&c.origin.from, "provenance", "", "write persona.* keys: from a JSON FILE, or auto for what the adapter's training.json tells; the file then differs from the reference's")
 	c.quant.defineTypes(f, &o.Quant)
 	return cmd
 }
@@ -71,6 +73,8 @@ func (c *convertFlags) options(args []string, o *convert.Options) error {
 		return errors.New("arguments: got no MODEL_DIR, want one (or --base MODEL_DIR)")
 	case c.adapterOnly != "" && len(c.adapters.adapters) > 0:
 		return errors.New("adapter-only: got --adapter too, want one of them")
+	case c.adapterOnly != "" && c.origin.from != "":
+		return errors.New("adapter-only: got --provenance too, want one of them")
 	case o.Threads < 0:
 		return fmt.Errorf("threads: got %d, want 1 or more, or 0 for one per CPU", o.Threads)
 	}
@@ -88,6 +92,13 @@ func (c *convertFlags) options(args []string, o *convert.Options) error {
 func (a *app) runConvert(ctx context.Context, c convertFlags, o convert.Options) error {
 	var err error
 	if o.Quant.TensorTypes, err = c.quant.tensorTypes(); err != nil {
+		return err
+	}
+	var adapters []string
+	for _, source := range o.Adapters {
+		adapters = append(adapters, source.Dir)
+	}
+	if o.Extra, err = c.origin.keys(adapters); err != nil {
 		return err
 	}
 	var stop func()

@@ -20,6 +20,7 @@ import (
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/internal/chat"
 	"github.com/persona-gguf/persona-gguf/internal/summary"
+	"github.com/persona-gguf/persona-gguf/pipeline"
 	"github.com/persona-gguf/persona-gguf/quant"
 	"github.com/persona-gguf/persona-gguf/train"
 )
@@ -29,6 +30,12 @@ var hints = []struct {
 	err  error
 	hint string
 }{
+	{pipeline.ErrLocked, "wait for it, or give this one another --root"},
+	{pipeline.ErrStep, "'persona-gguf run CARD --dry-run' shows the steps"},
+	{pipeline.ErrBaseModel, "name the folder with --base-model, or as base_model in run.yaml; a folder base beside the card is found by itself"},
+	{pipeline.ErrOpen, "run the same command again: only what is open is asked for; --min-yield lets the run go on with less"},
+	{pipeline.ErrNotServed, "start the server ('ollama serve'), name it with --host, or take --engine local"},
+	{pipeline.ErrProvenance, "give a JSON object, or auto with an adapter that 'persona-gguf train' has made"},
 	{chat.ErrContextFull, "choose a longer context with --num-ctx, or forget the conversation with /clear"},
 	{summary.ErrFormat, "inspect takes a .gguf file, a .safetensors file, or a folder with config.json and safetensors files"},
 	{gguf.ErrMagic, "the file is no GGUF model; a Hugging Face folder becomes one with 'persona-gguf convert'"},

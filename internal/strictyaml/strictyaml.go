@@ -1,4 +1,6 @@
-package persona
+// Package strictyaml reads configuration in YAML without forgiving anything: an unknown key, a key given twice and a
+// value of another type are errors that name the line.
+package strictyaml
 
 import (
 	"bytes"
@@ -11,10 +13,10 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// decodeStrict fills the struct that dest points to with the one YAML document in data. Unlike yaml's own
+// Decode fills the struct that dest points to with the one YAML document in data. Unlike yaml's own
 // decoder it refuses unknown keys, keys given twice, null, and a scalar of another type than the field's.
 // lines gets the line of every key and element: "user.name", "cast[1].aliases[0]".
-func decodeStrict(data []byte, dest any, lines map[string]int) error {
+func Decode(data []byte, dest any, lines map[string]int) error {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document yaml.Node
 	if err := decoder.Decode(&document); err != nil {
@@ -65,14 +67,14 @@ func decodeMapping(n *yaml.Node, path string, lines map[string]int, place func(k
 	for i := 0; i < len(n.Content); i += 2 {
 		key := n.Content[i]
 		if first, ok := seen[key.Value]; ok {
-			return nodeError(key, join(path, key.Value), "got the key again, want it once: it is on line %d too", first)
+			return nodeError(key, Join(path, key.Value), "got the key again, want it once: it is on line %d too", first)
 		}
 		seen[key.Value] = key.Line
 		v, err := place(key)
 		if err != nil {
 			return err
 		}
-		if err := decodeNode(n.Content[i+1], v, join(path, key.Value), lines); err != nil {
+		if err := decodeNode(n.Content[i+1], v, Join(path, key.Value), lines); err != nil {
 			return err
 		}
 	}
@@ -106,7 +108,7 @@ func field(v reflect.Value, key *yaml.Node, path string) (reflect.Value, error) 
 		}
 		names = append(names, name)
 	}
-	return reflect.Value{}, nodeError(key, join(path, key.Value), "unknown key: want one of %s", strings.Join(names, ", "))
+	return reflect.Value{}, nodeError(key, Join(path, key.Value), "unknown key: want one of %s", strings.Join(names, ", "))
 }
 
 // scalarTypes are the YAML types that a Go kind takes, and what to call them.
@@ -128,7 +130,8 @@ func decodeScalar(n *yaml.Node, v reflect.Value, path string) error {
 	return nil
 }
 
-func join(path, key string) string {
+// Join gives the path of a key in a mapping, as in the lines of Decode.
+func Join(path, key string) string {
 	if path == "" {
 		return key
 	}
