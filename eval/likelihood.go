@@ -26,6 +26,9 @@ type sequence struct {
 	counts []bool // of a token: it is under the loss
 }
 
+// errBorder marks a token that is partly inside of a span.
+var errBorder = errors.New("it crosses the border of a span")
+
 // newSequence tokenizes a text with spans of code points, as the trainer does: the text as it is, and nothing added but
 // the model's BOS where special says so. A token that crosses the border of a span is an error.
 func newSequence(m *llama.Model, id, text string, spans [][2]int, special bool) (sequence, error) {
@@ -60,7 +63,7 @@ func newSequence(m *llama.Model, id, text string, spans [][2]int, special bool) 
 			continue
 		}
 		if from < limits[span][0] || to > limits[span][1] {
-			return sequence{}, fmt.Errorf("%s: token %d: got %q, which crosses the border of a span", id, i, p)
+			return sequence{}, fmt.Errorf("%s: token %d: got %q: %w", id, i, p, errBorder)
 		}
 		s.counts[i] = true
 	}
@@ -343,9 +346,7 @@ func (s *scorer) likelihood(ctx context.Context, m *llama.Model, r *persona.Rend
 		if r.Format() == persona.TrainableAgents { // the space behind the colon is the answer's
 			answer = " " + answer
 		}
-		start := utf8.RuneCountInString(prompt)
-		text := prompt + answer
-		q, err := newSequence(m, "question "+c.id, text, [][2]int{{start, utf8.RuneCountInString(text)}}, true)
+		q, err := answerSequence(m, "question "+c.id, prompt, answer)
 		if err != nil {
 			return 0, err
 		}
@@ -359,4 +360,27 @@ func (s *scorer) likelihood(ctx context.Context, m *llama.Model, r *persona.Rend
 		best = max(best, -stat.Mean(losses, nil))
 	}
 	return best, nil
+}
+
+// answerSequence is a prompt and an answer to it, which counts. Where the vocabulary has a token across the border,
+// the two are tokenized apart, as they are at inference.
+func answerSequence(m *llama.Model, id, prompt, answer string) (sequence, error) {
+	start := utf8.RuneCountInString(prompt)
+	q, err := newSequence(m, id, prompt+answer, [][2]int{{start, start + utf8.RuneCountInString(answer)}}, true)
+	if !errors.Is(err, errBorder) {
+		return q, err
+	}
+	before, err := m.Tokenize(prompt, true, true)
+	if err != nil {
+		return sequence{}, fmt.Errorf("%s: %w", id, err)
+	}
+	after, err := m.Tokenize(answer, false, false)
+	if err != nil || len(after) == 0 {
+		return sequence{}, fmt.Errorf("%s: answer %q: got %d tokens: %w", id, answer, len(after), err)
+	}
+	q = sequence{id: id, tokens: slices.Concat(before, after), counts: make([]bool, len(before)+len(after))}
+	for i := range after {
+		q.counts[len(before)+i] = true
+	}
+	return q, nil
 }
