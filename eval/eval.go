@@ -143,7 +143,7 @@ func (r *run) prepare() error {
 	}
 	r.probes = append(r.probes, r.Questions...)
 	r.guest, r.labels = guestOf(r.Card, d), map[string]bool{}
-	if r.contrasts, err = contrasts(r.Card, r.probes); err != nil {
+	if r.contrasts, err = contrasts(r.Card, r.probes, r.Records); err != nil {
 		return err
 	}
 	r.generic = "list"

@@ -16,6 +16,7 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/stat"
 
+	"github.com/persona-gguf/persona-gguf/gen/check"
 	"github.com/persona-gguf/persona-gguf/persona"
 )
 
@@ -281,8 +282,12 @@ type contrast struct {
 	persona, generic []string
 }
 
-// contrasts are the questions of the probes that have a reference.
-func contrasts(card *persona.Card, probes []Probe) ([]contrast, error) {
+// maxIntroductions is the number of answers of records that a question is compared with.
+const maxIntroductions = 16
+
+// contrasts are the questions of the probes that have a reference: a plain one, and what the records answer to who the
+// character is.
+func contrasts(card *persona.Card, probes []Probe, records []persona.Record) ([]contrast, error) {
 	d, err := readProbes()
 	if err != nil {
 		return nil, err
@@ -295,6 +300,7 @@ func contrasts(card *persona.Card, probes []Probe) ([]contrast, error) {
 		}
 		return out
 	}
+	introductions := append(fill(d.Answers.Persona.in(language), ""), check.NewRules(card).Introductions(records, maxIntroductions)...)
 	var out []contrast
 	for i := range probes {
 		p := &probes[i]
@@ -303,7 +309,7 @@ func contrasts(card *persona.Card, probes []Probe) ([]contrast, error) {
 		case p.Kind == Fact:
 			out = append(out, contrast{p.ID, p.last(), fill(d.Answers.Fact.in(language), p.Accept[0]), d.Answers.GenericFact.in(language)})
 		case p.Who && p.Kind != OtherLanguage:
-			out = append(out, contrast{p.ID, p.last(), fill(d.Answers.Persona.in(language), ""), d.Answers.Generic.in(language)})
+			out = append(out, contrast{p.ID, p.last(), introductions, d.Answers.Generic.in(language)})
 		}
 	}
 	return out, nil

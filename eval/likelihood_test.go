@@ -172,6 +172,30 @@ func TestMarginSign(t *testing.T) {
 	}
 }
 
+// TestIntroductions: what records answer to who the character is, once each, is a reference.
+func TestIntroductions(t *testing.T) {
+	card := exampleCard(t)
+	probes, err := Probes(card)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := append(someRecords(t, "train"), someRecords(t, "eval")...)
+	with, err := contrasts(card, probes, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"저는 백설공주예요.", "제 이름은 백설공주예요.", "저는 백설공주예요. 숲속 작은 집에서 일곱 난쟁이와 함께 살았어요.", "제 이름은 백설공주예요. 눈처럼 하얀 아이라는 뜻이에요."}
+	if with[0].id != "P01" || !slices.Equal(with[0].persona, want) {
+		t.Errorf("got %q, want %q", with[0].persona, want)
+	}
+	if last := with[len(with)-1]; last.id != "F01" || !slices.Equal(last.persona, []string{"난쟁이예요."}) {
+		t.Errorf("got %+v, want the fact", last)
+	}
+	if without, err := contrasts(card, probes, nil); err != nil || !slices.Equal(without[0].persona, want[:2]) || len(without) != len(with) {
+		t.Errorf("without records: got %q, %v", without[0].persona, err)
+	}
+}
+
 // TestSpans: the tokens that count are those of the spans, for tokenizers of bytes and of pieces with a space in front.
 func TestSpans(t *testing.T) {
 	for _, spec := range []string{"qwen3-tied", "llama-spm", "gemma3"} {
