@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	llama "github.com/go-skynet/go-llama.cpp"
 
@@ -40,6 +41,7 @@ type Options struct {
 	Threads   int
 	GPULayers int
 	Judge     string // model of the server that judges; "" for none
+	Program   string // version of the program, for the report
 	// Progress is told what is under way.
 	Progress func(stage string, done, total int64)
 }
@@ -73,7 +75,8 @@ type Report struct {
 	Data      string         `json:"data,omitempty"`
 	Seed      uint32         `json:"seed"`
 	Samples   int            `json:"samples"`
-	LlamaCpp  string         `json:"llama_cpp"` // commit
+	Program   string         `json:"program,omitempty"` // version
+	LlamaCpp  string         `json:"llama_cpp"`         // commit
 	Probes    []Probe        `json:"probes"`
 	Files     []FileReport   `json:"files"`
 	Drift     []DriftReport  `json:"drift,omitempty"`
@@ -140,7 +143,7 @@ func (r *run) prepare() error {
 	}
 	r.probes = append(r.probes, r.Questions...)
 	r.guest, r.labels = guestOf(r.Card, d), map[string]bool{}
-	if r.contrasts, err = contrasts(r.Card, r.probes); err != nil {
+	if r.contrasts, err = contrasts(r.Card, r.probes, r.Records); err != nil {
 		return err
 	}
 	r.generic = "list"
@@ -158,7 +161,7 @@ func (r *run) prepare() error {
 	}
 	r.report = &Report{
 		Version: reportVersion, Card: r.CardPath, CardHash: hash, Persona: r.Card.Hash(), Character: r.Card.Name, Format: r.Card.Format,
-		Data: r.DataPath, Seed: r.Seed, Samples: r.Samples, LlamaCpp: commit, Probes: r.probes, Files: []FileReport{},
+		Data: r.DataPath, Seed: r.Seed, Samples: r.Samples, Program: r.Program, LlamaCpp: commit, Probes: r.probes, Files: []FileReport{},
 	}
 	return nil
 }
@@ -269,8 +272,8 @@ func (r *run) askBase(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if a.Text != "" {
-			c.generic = []string{a.Text}
+		if text := strings.TrimSpace(a.Text); text != "" {
+			c.generic = []string{text}
 		}
 	}
 	r.generic = r.Base

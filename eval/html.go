@@ -140,6 +140,7 @@ func (r *Report) drawScores(atLeast bool) (template.HTML, error) {
 		p.Add(bars, points)
 	}
 	p.NominalY(names...)
+	p.Y.Min, p.Y.Max = -0.5, float64(len(names))-0.5
 	return svgOf(p, 15*vg.Centimeter, vg.Length(2+0.7*float64(len(names)))*vg.Centimeter)
 }
 
@@ -170,6 +171,7 @@ func (r *Report) drawLengths() (template.HTML, error) {
 		return "", nil
 	}
 	p.NominalX(names...)
+	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
 	return svgOf(p, 12*vg.Centimeter, 8*vg.Centimeter)
 }
 
@@ -194,6 +196,7 @@ func (r *Report) drawDrift() (template.HTML, error) {
 	p.Y.Label.Text = "nat per token"
 	p.Add(bars)
 	p.NominalX(names...)
+	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = -0.5, float64(len(names))-0.5, 0, 1.1*slices.Max(values)
 	return svgOf(p, 12*vg.Centimeter, 8*vg.Centimeter)
 }
 

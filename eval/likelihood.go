@@ -16,6 +16,7 @@ import (
 	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/stat"
 
+	"github.com/persona-gguf/persona-gguf/gen/check"
 	"github.com/persona-gguf/persona-gguf/persona"
 )
 
@@ -25,6 +26,9 @@ type sequence struct {
 	tokens []llama.Token
 	counts []bool // of a token: it is under the loss
 }
+
+// errBorder marks a token that is partly inside of a span.
+var errBorder = errors.New("it crosses the border of a span")
 
 // newSequence tokenizes a text with spans of code points, as the trainer does: the text as it is, and nothing added but
 // the model's BOS where special says so. A token that crosses the border of a span is an error.
@@ -60,7 +64,7 @@ func newSequence(m *llama.Model, id, text string, spans [][2]int, special bool) 
 			continue
 		}
 		if from < limits[span][0] || to > limits[span][1] {
-			return sequence{}, fmt.Errorf("%s: token %d: got %q, which crosses the border of a span", id, i, p)
+			return sequence{}, fmt.Errorf("%s: token %d: got %q: %w", id, i, p, errBorder)
 		}
 		s.counts[i] = true
 	}
@@ -278,8 +282,12 @@ type contrast struct {
 	persona, generic []string
 }
 
-// contrasts are the questions of the probes that have a reference.
-func contrasts(card *persona.Card, probes []Probe) ([]contrast, error) {
+// maxIntroductions is the number of answers of records that a question is compared with.
+const maxIntroductions = 16
+
+// contrasts are the questions of the probes that have a reference: a plain one, and what the records answer to who the
+// character is.
+func contrasts(card *persona.Card, probes []Probe, records []persona.Record) ([]contrast, error) {
 	d, err := readProbes()
 	if err != nil {
 		return nil, err
@@ -292,6 +300,7 @@ func contrasts(card *persona.Card, probes []Probe) ([]contrast, error) {
 		}
 		return out
 	}
+	introductions := append(fill(d.Answers.Persona.in(language), ""), check.NewRules(card).Introductions(records, maxIntroductions)...)
 	var out []contrast
 	for i := range probes {
 		p := &probes[i]
@@ -300,7 +309,7 @@ func contrasts(card *persona.Card, probes []Probe) ([]contrast, error) {
 		case p.Kind == Fact:
 			out = append(out, contrast{p.ID, p.last(), fill(d.Answers.Fact.in(language), p.Accept[0]), d.Answers.GenericFact.in(language)})
 		case p.Who && p.Kind != OtherLanguage:
-			out = append(out, contrast{p.ID, p.last(), fill(d.Answers.Persona.in(language), ""), d.Answers.Generic.in(language)})
+			out = append(out, contrast{p.ID, p.last(), introductions, d.Answers.Generic.in(language)})
 		}
 	}
 	return out, nil
@@ -343,9 +352,7 @@ func (s *scorer) likelihood(ctx context.Context, m *llama.Model, r *persona.Rend
 		if r.Format() == persona.TrainableAgents { // the space behind the colon is the answer's
 			answer = " " + answer
 		}
-		start := utf8.RuneCountInString(prompt)
-		text := prompt + answer
-		q, err := newSequence(m, "question "+c.id, text, [][2]int{{start, utf8.RuneCountInString(text)}}, true)
+		q, err := answerSequence(m, "question "+c.id, prompt, answer)
 		if err != nil {
 			return 0, err
 		}
@@ -359,4 +366,27 @@ func (s *scorer) likelihood(ctx context.Context, m *llama.Model, r *persona.Rend
 		best = max(best, -stat.Mean(losses, nil))
 	}
 	return best, nil
+}
+
+// answerSequence is a prompt and an answer to it, which counts. Where the vocabulary has a token across the border,
+// the two are tokenized apart, as they are at inference.
+func answerSequence(m *llama.Model, id, prompt, answer string) (sequence, error) {
+	start := utf8.RuneCountInString(prompt)
+	q, err := newSequence(m, id, prompt+answer, [][2]int{{start, start + utf8.RuneCountInString(answer)}}, true)
+	if !errors.Is(err, errBorder) {
+		return q, err
+	}
+	before, err := m.Tokenize(prompt, true, true)
+	if err != nil {
+		return sequence{}, fmt.Errorf("%s: %w", id, err)
+	}
+	after, err := m.Tokenize(answer, false, false)
+	if err != nil || len(after) == 0 {
+		return sequence{}, fmt.Errorf("%s: answer %q: got %d tokens: %w", id, answer, len(after), err)
+	}
+	q = sequence{id: id, tokens: slices.Concat(before, after), counts: make([]bool, len(before)+len(after))}
+	for i := range after {
+		q.counts[len(before)+i] = true
+	}
+	return q, nil
 }

@@ -12,6 +12,7 @@ import (
 	llama "github.com/go-skynet/go-llama.cpp"
 
 	"github.com/persona-gguf/persona-gguf/internal/testmodel"
+	"github.com/persona-gguf/persona-gguf/persona"
 )
 
 // TestDivergence compares with sums by hand: p = (1/2, 1/4, 1/4), q = (1/4, 1/4, 1/2) have Σ p·ln(p/q) = ln(2)/4, and
@@ -171,6 +172,30 @@ func TestMarginSign(t *testing.T) {
 	}
 }
 
+// TestIntroductions: what records answer to who the character is, once each, is a reference.
+func TestIntroductions(t *testing.T) {
+	card := exampleCard(t)
+	probes, err := Probes(card)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := append(someRecords(t, "train"), someRecords(t, "eval")...)
+	with, err := contrasts(card, probes, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"저는 백설공주예요.", "제 이름은 백설공주예요.", "저는 백설공주예요. 숲속 작은 집에서 일곱 난쟁이와 함께 살았어요.", "제 이름은 백설공주예요. 눈처럼 하얀 아이라는 뜻이에요."}
+	if with[0].id != "P01" || !slices.Equal(with[0].persona, want) {
+		t.Errorf("got %q, want %q", with[0].persona, want)
+	}
+	if last := with[len(with)-1]; last.id != "F01" || !slices.Equal(last.persona, []string{"난쟁이예요."}) {
+		t.Errorf("got %+v, want the fact", last)
+	}
+	if without, err := contrasts(card, probes, nil); err != nil || !slices.Equal(without[0].persona, want[:2]) || len(without) != len(with) {
+		t.Errorf("without records: got %q, %v", without[0].persona, err)
+	}
+}
+
 // TestSpans: the tokens that count are those of the spans, for tokenizers of bytes and of pieces with a space in front.
 func TestSpans(t *testing.T) {
 	for _, spec := range []string{"qwen3-tied", "llama-spm", "gemma3"} {
@@ -243,4 +268,72 @@ func TestBadData(t *testing.T) {
 func options(t *testing.T, models ...string) Options {
 	t.Helper()
 	return Options{Card: exampleCard(t), CardPath: example + "/persona.yaml", Models: models, Parallel: 8, Seed: 1, Threads: 1}
+}
+
+// TestAgentsFormat: the other format's prompts and answers, with the space behind the colon.
+func TestAgentsFormat(t *testing.T) {
+	o := options(t, baseFile)
+	o.Card, o.End, o.CardPath = parse(t, ruleCard+"format: trainable-agents\nsampling: {num_ctx: 2048, num_predict: 20}\n"), "<|im_end|>", ""
+	r := &run{Options: o}
+	if err := r.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	engine, local, err := r.local(t.Context(), baseFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	if stops := local.Stops(); stops[0] != "<|im_end|>" || !slices.Contains(stops, "\n사용자 말하기:") {
+		t.Errorf("stops: got %q", stops)
+	}
+	a, err := local.Reply(t.Context(), []persona.Turn{{Role: "사용자", Content: "너는 누구야?"}}, Sampling{3})
+	if err != nil || a.Tokens == 0 || a.Tokens > 20 {
+		t.Errorf("got %+v, %v", a, err)
+	}
+	m, err := measureMargin(t.Context(), local.model, local.renderer, r.Card, r.contrasts[:2], r.generic, 1, 1)
+	if err != nil || m.Mean.Count != 2 {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
+// TestAnswerSequence: an answer whose begin melts with the end of the prompt is tokenized by itself.
+func TestAnswerSequence(t *testing.T) {
+	m, err := loadModel(t.Context(), personaFile, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	pairs := 0
+	for _, cut := range []int{1, 2} { // in the middle of a word that is one token
+		word := []rune("백설공주")
+		q, err := answerSequence(m, "q", "저는 "+string(word[:cut]), string(word[cut:])+"예요.")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after []byte
+		for i, token := range q.tokens {
+			piece, err := m.TokenBytes(token, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if q.counts[i] {
+				after = append(after, piece...)
+			} else {
+				before = append(before, piece...)
+			}
+		}
+		if string(before) != "저는 "+string(word[:cut]) || string(after) != string(word[cut:])+"예요." {
+			t.Errorf("got %q and %q", before, after)
+		}
+		whole, err := m.Tokenize("저는 백설공주예요.", true, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(whole) < len(q.tokens) {
+			pairs++
+		}
+	}
+	if pairs == 0 {
+		t.Error("got no token across a border, want the test to have one")
+	}
 }

@@ -34,7 +34,7 @@ type evalFlags struct {
 
 func (a *app) eval() *cobra.Command {
 	var e evalFlags
-	o := eval.Options{Parallel: 8, GPULayers: -1, Seed: 1}
+	o := eval.Options{Parallel: 8, GPULayers: -1, Seed: 1, Program: version}
 	cmd := &cobra.Command{
 		Use: "eval -m FILE[,FILE…] --persona CARD", Short: "interview a persona model", Long: evalHelp,
 		Args: arguments(0, 0, "none; files are given with -m"),

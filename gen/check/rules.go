@@ -42,6 +42,20 @@ func (r *Rules) Turn(text, asked string, who bool) Verdict { return r.k.look(tex
 // AsksWho tells whether somebody asks who the character is.
 func (r *Rules) AsksWho(text string) bool { return r.k.words.asksWho(text) }
 
+// Introductions are the distinct answers of records to somebody who asks who the character is, in order, at most so many.
+func (r *Rules) Introductions(records []persona.Record, most int) (out []string) {
+	for i := range records {
+		who := false
+		for _, t := range r.k.turnsOf(&records[i]) {
+			if t.kind == persona.Character && who && len(out) < most && !slices.Contains(out, t.text) {
+				out = append(out, t.text)
+			}
+			who = t.kind == persona.Visitor && r.AsksWho(t.text)
+		}
+	}
+	return out
+}
+
 // look is Turn, for Run too.
 func (k *checker) look(text, asked string, who bool) Verdict {
 	v := Verdict{Honorific: true}
