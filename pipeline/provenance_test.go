@@ -118,7 +118,10 @@ func TestSetOriginFails(t *testing.T) {
 // TestExtra adds keys while converting: all other bytes of the header and the tensors are those without.
 func TestExtra(t *testing.T) {
 	plain := converted(t, convert.Options{OutType: "q4_0"})
-	extra := converted(t, convert.Options{OutType: "q4_0", Extra: []gguf.KV{{Key: "persona.id", Value: "x"}}})
+	extra := plain + ".extra"
+	if err := convertTo(t.Context(), filepath.Dir(plain), convert.Options{OutFile: extra, OutType: "q4_0", Extra: []gguf.KV{{Key: "persona.id", Value: "x"}}}); err != nil {
+		t.Fatal(err)
+	}
 	a, err := hashFile(File{Path: plain})
 	if err != nil {
 		t.Fatal(err)
