@@ -11,6 +11,9 @@ LLAMA_TREE=fd570ef54b10ec5fecb739e7e04c8ce44a6f415a
 LLAMA_NPM=node-llama-cpp@3.22.1 # carries the same tree as a git bundle
 GO_MIN=1.26
 REFERENCE_TOOLS=(llama-quantize llama-bench llama-imatrix)
+BENCH_TOOLS=(llama-batched-bench) # built for ./build.sh bench only
+# What the reference converter and PEFT's merge run on (llama.cpp's requirements, PEFT of train/trainer.py).
+REFERENCE_PACKAGES=(torch transformers==4.57.6 peft==0.21.0 'numpy~=2.2.6' 'sentencepiece>=0.1.98,<0.3.0' 'protobuf>=4.21,<5')
 RPATH='$ORIGIN;$ORIGIN/../lib;$ORIGIN/../build/lib'
 # The C++ runtime travels with dist, so that the target machine needs no toolchain.
 RUNTIME_LIBS=(libgomp.so.1 libstdc++.so.6 libgcc_s.so.1)
@@ -22,6 +25,8 @@ usage: ./build.sh [COMMAND]
   build        llama.cpp for this machine's CPU and bin/persona-gguf (the default)
   demo         build, then make and ask the Snow White example in build/demo/
   test         build, dist, then every test of both Go modules
+  bench [ARGS] every comparison with the reference tools on this machine, written to docs/benchmarks.md
+               (-shapes 0.6b,1.7b,4b,8b  -sections kernels,convert,cold,inference,data; -help lists all)
   dist         a tarball in dist/ that runs on any machine of this architecture
   cuda [DIR]   the CUDA backend only, into the build or into the unpacked dist DIR
                (CUDA_ARCH=90 ./build.sh cuda; default: the GPU of this machine)
@@ -46,6 +51,10 @@ main() {
 	dist)
 		cmd_build
 		cmd_dist
+		;;
+	bench)
+		cmd_build
+		cmd_bench "$@"
 		;;
 	cuda) cmd_cuda "$@" ;;
 	clean) cmd_clean ;;
@@ -389,6 +398,40 @@ pack_dist() {
 	mv "dist/.$name.tar.gz" "dist/$name.tar.gz"
 }
 
+# cmd_bench ARG...: arguments are those of bench/record.
+cmd_bench() {
+	local tool args=("$@")
+	step "reference tools: compile" cmake --build build/llama --target "${BENCH_TOOLS[@]}"
+	cp -au build/llama/bin/*.so* build/lib/
+	for tool in "${BENCH_TOOLS[@]}"; do cp -au "build/llama/bin/$tool" bin/; done
+	case " $* " in
+	*' -python'* | *' --python'* | *' -render '* | *' --render '* | *-help* | *' -h '*) ;;
+	*)
+		step "the reference's Python environment" reference_python
+		args=(-python "$ROOT/.cache/reference/python/bin/python" "$@")
+		;;
+	esac
+	show "bench: compare" go run ./bench/record "${args[@]}"
+}
+
+# reference_python: .cache/reference/python with the packages of the reference, by uv.
+reference_python() {
+	local dir=.cache/reference uv
+	[ "$(cat "$dir/packages" 2>/dev/null)" != "${REFERENCE_PACKAGES[*]}" ] || return 0
+	mkdir -p "$dir"
+	uv=$(command -v uv || ls .cache/python/uv/bin/uv "$dir/uv/bin/uv" 2>/dev/null | head -n 1 || true)
+	if [ -z "$uv" ]; then
+		need python3=python3-venv
+		python3 -m venv "$dir/uv"
+		"$dir/uv/bin/python" -m pip install -q --disable-pip-version-check uv
+		uv=$dir/uv/bin/uv
+	fi
+	export UV_CACHE_DIR=${UV_CACHE_DIR:-$ROOT/.cache/python/cache}
+	"$uv" venv -q --clear "$dir/python"
+	"$uv" pip install -q --python "$dir/python/bin/python" "${REFERENCE_PACKAGES[@]}"
+	printf '%s' "${REFERENCE_PACKAGES[*]}" >"$dir/packages"
+}
+
 cmd_cuda() {
 	local target=${1:-} nvcc lib=build/lib bin=bin rel=../build/lib
 	if [ -n "$target" ]; then
@@ -432,7 +475,7 @@ check_gofmt() {
 
 # race_tests: the packages with goroutines of their own.
 race_tests() {
-	(cd native && go test -race ./...) && go test -race -timeout 30m ./internal/pipe ./internal/atomicfile ./internal/ollama ./convert ./quant ./gen/...
+	(cd native && go test -race ./...) && go test -race -timeout 30m ./internal/pipe ./internal/atomicfile ./internal/batch ./internal/ollama ./convert ./quant ./gen/...
 }
 
 fuzz_all() {

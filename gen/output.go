@@ -84,7 +84,7 @@ func eachRow(journalPath string, runs map[string]bool, language string, f func(r
 		p := paragraphs[id]
 		slices.SortStableFunc(p.scenes, func(a, b *journal.Row) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
 		row := newRow(p.first)
-		row.ID, row.Ordinal = digest("paragraph", id)[:16], 0
+		row.ID, row.Ordinal, row.DoneReason = digest("paragraph", id)[:16], 0, "stop" // scenes that were cut off are not among them
 		var blocks []string
 		for i, s := range p.scenes {
 			blocks = append(blocks, heading(language, i+1)+sceneBlock(s.Answer, language))

@@ -195,7 +195,7 @@ func (r *run) read(c *call, reply engine.Reply) (found []answered, reason, detai
 	} else {
 		found, reason, detail = r.readDialogue(reply)
 	}
-	if reason == reasonSchema && degenerate(reply.Content) {
+	if reason == reasonSchema && (reply.DoneReason == engine.Aborted || degenerate(reply.Content)) {
 		reason = reasonRepetition // which is why it has no form
 	}
 	return found, reason, detail

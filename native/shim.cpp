@@ -10,6 +10,7 @@
 #include "llama-grammar.h"
 #include "log.h"
 
+#include "candidates.h"
 #include "kernels/half.h"
 #include "kernels/kernels.h"
 
@@ -574,7 +575,7 @@ llama_sampler * keep_newline_init(llama_sampler * inner, llama_token nl) {
 }
 
 void chain_logit_bias(llama_sampler * chain, const llama_vocab * v, const nl_sampler_params & p,
-                      const int32_t * tokens, const float * bias, int32_t n) {
+                      const int32_t * tokens, const float * bias, int32_t n, std::vector<int32_t> & changed) {
     const int32_t n_vocab = llama_vocab_n_tokens(v);
     std::vector<llama_logit_bias> all;
     for (int32_t i = 0; i < n; i++) {
@@ -591,6 +592,9 @@ void chain_logit_bias(llama_sampler * chain, const llama_vocab * v, const nl_sam
     const llama_token * suppress   = llama_vocab_get_suppress_tokens(v, &n_suppress);
     for (int32_t i = 0; i < n_suppress; i++) {
         all.push_back({ suppress[i], -INFINITY });
+    }
+    for (const auto & b : all) {
+        changed.push_back(b.token);
     }
     if (!all.empty()) {
         llama_sampler_chain_add(chain, llama_sampler_init_logit_bias(n_vocab, (int32_t) all.size(), all.data()));
@@ -632,6 +636,18 @@ void chain_default(llama_sampler * chain, const llama_vocab * v, const nl_sample
     llama_sampler_chain_add(chain, llama_sampler_init_dist(p.seed));
 }
 
+// How many of the largest logits a chain looks at; 0 if it may look at all (candidates.h).
+int32_t chain_looks_at(const nl_sampler_params & p) {
+    if (p.mirostat != 0) {
+        return 0;
+    }
+    if (p.temp <= 0.0f) {
+        return 1;
+    }
+    const bool all = p.dry_multiplier != 0.0f || p.top_n_sigma > 0.0f;
+    return all || p.top_k > candidates::max_k ? 0 : std::max(p.top_k, 0);
+}
+
 } // namespace
 
 // llama_grammar_parser::parse prints its complaint to stderr and keeps the reason
@@ -659,6 +675,7 @@ struct nl_sampler {
     llama_sampler *               chain   = nullptr;
     llama_sampler *               grammar = nullptr;
     std::vector<llama_token_data> cur;
+    candidates::state             few; // the tokens that the chain looks at
 
     ~nl_sampler() {
         llama_sampler_free(grammar);
@@ -684,8 +701,10 @@ nl_result nl_sampler_new(const llama_vocab * v, nl_sampler_params p, const char 
             br.push_back(breakers);
             breakers += strlen(breakers) + 1;
         }
-        chain_logit_bias(s->chain, v, p, bias_tokens, bias, n_bias);
+        chain_logit_bias(s->chain, v, p, bias_tokens, bias, n_bias, s->few.changed);
         chain_default(s->chain, v, p, br);
+        s->few.k      = chain_looks_at(p);
+        s->few.last_n = p.repeat_last_n;
         r.p = s.release();
     });
 }
@@ -701,6 +720,7 @@ nl_result nl_sampler_clone(nl_sampler * s) {
         if (s->grammar != nullptr) {
             c->grammar = llama_sampler_clone(s->grammar);
         }
+        c->few = s->few;
         r.p = c.release();
     });
 }
@@ -711,38 +731,75 @@ nl_result nl_sampler_reset(nl_sampler * s) {
         if (s->grammar != nullptr) {
             llama_sampler_reset(s->grammar);
         }
+        s->few.reset();
     });
+}
+
+static void accept(nl_sampler * s, int32_t token, bool generated) {
+    if (generated && s->grammar != nullptr) {
+        llama_sampler_accept(s->grammar, token);
+    }
+    llama_sampler_accept(s->chain, token);
+    s->few.accept(token);
 }
 
 nl_result nl_sampler_accept(nl_sampler * s, int32_t token, bool generated) {
-    return guarded([&](nl_result &) {
-        if (generated && s->grammar != nullptr) {
-            llama_sampler_accept(s->grammar, token);
-        }
-        llama_sampler_accept(s->chain, token);
-    });
+    return guarded([&](nl_result &) { accept(s, token, generated); });
 }
 
-// As common_sampler_sample (common/sampling.cpp): the chain first, and only if
-// the grammar refuses its token once more with the grammar in front, because a
-// grammar over the whole vocabulary is slow.
-static int32_t sample_row(nl_sampler * s, const float * logits, int32_t n) {
-    auto fill = [&]() {
+// Fills s->cur: with all tokens, or, if m is not 0 and that is enough for the chain, with the m largest and those whose
+// logits the chain changes.
+static llama_token_data_array fill(nl_sampler * s, const float * logits, int32_t n, int32_t m) {
+    if (m > 0 && candidates::find(s->few, logits, n, m)) {
+        s->cur.resize(s->few.ids.size());
+        for (size_t i = 0; i < s->cur.size(); i++) {
+            s->cur[i] = { s->few.ids[i], logits[s->few.ids[i]], 0.0f };
+        }
+    } else {
         s->cur.resize(n);
         for (int32_t t = 0; t < n; t++) {
             s->cur[t] = { t, logits[t], 0.0f };
         }
-        return llama_token_data_array{ s->cur.data(), s->cur.size(), -1, false };
-    };
-    auto pick = [](const llama_token_data_array & a) {
-        if (a.selected < 0 || (size_t) a.selected >= a.size) {
-            fail("the sampler chain selected no token");
-        }
-        return a.data[a.selected].id;
-    };
-    llama_token_data_array a = fill();
+    }
+    return llama_token_data_array{ s->cur.data(), s->cur.size(), -1, false };
+}
+
+static llama_token choose(nl_sampler * s, llama_token_data_array & a) {
     llama_sampler_apply(s->chain, &a);
-    const llama_token id = pick(a);
+    if (a.selected < 0 || (size_t) a.selected >= a.size) {
+        fail("the sampler chain selected no token");
+    }
+    return a.data[a.selected].id;
+}
+
+// Keeps what the grammar allows, and gives how many of those have a logit that the chain does not change.
+static int32_t apply_grammar(nl_sampler * s, llama_token_data_array & a) {
+    llama_sampler_apply(s->grammar, &a);
+    auto changes = [&](llama_token t) {
+        const auto & c = s->few.changed;
+        const auto & r = s->few.recent;
+        return std::find(c.begin(), c.end(), t) != c.end() || std::find(r.begin(), r.end(), t) != r.end();
+    };
+    int32_t free = 0;
+    size_t  kept = 0;
+    for (size_t i = 0; i < a.size; i++) {
+        if (a.data[i].logit != -INFINITY) {
+            a.data[kept++] = a.data[i];
+            if (free <= s->few.k && !changes(a.data[i].id)) {
+                free++;
+            }
+        }
+    }
+    a.size = kept;
+    return free;
+}
+
+// As common_sampler_sample (common/sampling.cpp): the chain first, and only if
+// the grammar refuses its token once more with the grammar in front, because a
+// grammar over the whole vocabulary is slow: it is tried on the likeliest before.
+static int32_t sample_row(nl_sampler * s, const float * logits, int32_t n) {
+    llama_token_data_array a  = fill(s, logits, n, s->few.k);
+    const llama_token      id = choose(s, a);
     if (s->grammar == nullptr) {
         return id;
     }
@@ -752,13 +809,50 @@ static int32_t sample_row(nl_sampler * s, const float * logits, int32_t n) {
     if (one.logit != -INFINITY) {
         return id;
     }
-    a = fill();
-    llama_sampler_apply(s->grammar, &a);
-    if (std::none_of(a.data, a.data + a.size, [](const llama_token_data & d) { return d.logit != -INFINITY; })) {
+    constexpr int32_t likely = 1024;
+    if (s->few.k > 0 && s->few.k <= likely / 2) {
+        a = fill(s, logits, n, likely);
+        if (apply_grammar(s, a) >= s->few.k) {
+            return choose(s, a);
+        }
+    }
+    a = fill(s, logits, n, 0);
+    apply_grammar(s, a);
+    if (a.size == 0) {
         fail("the grammar allows no token of the vocabulary here");
     }
-    llama_sampler_apply(s->chain, &a);
-    return pick(a);
+    return choose(s, a);
+}
+
+// Pointers to the logits of n tokens of the last decode.
+nl_result nl_logits_rows(nl_context * c, const int32_t * rows, int32_t n, const float ** logits) {
+    return guarded([&](nl_result &) {
+        llama_synchronize(c->ctx);
+        for (int32_t i = 0; i < n; i++) {
+            logits[i] = llama_get_logits_ith(c->ctx, rows[i]);
+            if (logits[i] == nullptr) {
+                fail("");
+            }
+        }
+    });
+}
+
+// Chooses a token for each of n rows, and has its sampler remember it unless it ends the generation. r.n is the number of
+// rows that were done: after an error, the one at which it happened.
+nl_result nl_sample_rows(const struct llama_vocab * v, nl_sampler ** s, const float ** logits, int32_t n, int32_t * tokens, bool * ends) {
+    int32_t   done = 0;
+    nl_result r    = guarded([&](nl_result &) {
+        const int32_t n_vocab = llama_vocab_n_tokens(v);
+        for (; done < n; done++) {
+            tokens[done] = sample_row(s[done], logits[done], n_vocab);
+            ends[done]   = llama_vocab_is_eog(v, tokens[done]);
+            if (!ends[done]) {
+                accept(s[done], tokens[done], true);
+            }
+        }
+    });
+    r.n = done;
+    return r;
 }
 
 nl_result nl_sampler_sample(nl_sampler * s, nl_context * c, int32_t i) {

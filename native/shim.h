@@ -117,6 +117,8 @@ nl_result nl_sampler_reset(nl_sampler * s);
 nl_result nl_sampler_accept(nl_sampler * s, int32_t token, bool generated);
 nl_result nl_sampler_sample(nl_sampler * s, nl_context * c, int32_t i);
 nl_result nl_sampler_sample_logits(nl_sampler * s, const float * logits, int32_t n);
+nl_result nl_logits_rows(nl_context * c, const int32_t * rows, int32_t n, const float ** logits);
+nl_result nl_sample_rows(const struct llama_vocab * v, nl_sampler ** s, const float ** logits, int32_t n, int32_t * tokens, bool * ends);
 uint32_t  nl_sampler_seed(nl_sampler * s);
 char *    nl_sampler_print(nl_sampler * s);
 

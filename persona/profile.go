@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -129,7 +130,7 @@ func (p *Profile) Text() string {
 }
 
 // Lint gives one line for everything that makes worse scenes: paragraphs that are shorter or longer than
-// MinParagraph and MaxParagraph, repeated ones, and a name that is not the card's. card may be nil.
+// MinParagraph and MaxParagraph (one line for all), repeated ones, and a name that is not the card's. card may be nil.
 func (p *Profile) Lint(card *Card) (warnings []string) {
 	warn := func(line int, format string, args ...any) {
 		warnings = append(warnings, fmt.Sprintf("line %d: ", line)+fmt.Sprintf(format, args...))
@@ -139,16 +140,25 @@ func (p *Profile) Lint(card *Card) (warnings []string) {
 			warn(1, "name: got %q, want %q as the card has it", p.Name, card.Name)
 		}
 	}
-	seen := map[string]int{}
+	seen, lengths := map[string]int{}, []int{}
+	first := 0 // line of the first paragraph of another length
 	for _, paragraph := range p.Paragraphs {
 		if n := utf8.RuneCountInString(paragraph.Text); n < MinParagraph || n > MaxParagraph {
-			warn(paragraph.Line, "paragraph: got %d characters, want %d to %d", n, MinParagraph, MaxParagraph)
+			if lengths = append(lengths, n); len(lengths) == 1 {
+				first = paragraph.Line
+			}
 		}
-		if first, ok := seen[paragraph.ID]; ok {
-			warn(paragraph.Line, "paragraph: got the text again, want it once: it is on line %d too", first)
+		if before, ok := seen[paragraph.ID]; ok {
+			warn(paragraph.Line, "paragraph: got the text again, want it once: it is on line %d too", before)
 		} else {
 			seen[paragraph.ID] = paragraph.Line
 		}
+	}
+	switch n := len(lengths); {
+	case n == 1:
+		warn(first, "paragraph: got %d characters, want %d to %d", lengths[0], MinParagraph, MaxParagraph)
+	case n > 1:
+		warn(first, "paragraph, and %d more: got %d to %d characters, want %d to %d", n-1, slices.Min(lengths), slices.Max(lengths), MinParagraph, MaxParagraph)
 	}
 	return warnings
 }

@@ -71,8 +71,8 @@ func TestProfileLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Join(p.Lint(mustParse(t, smallCard)), "\n")
-	want := "line 1: name: got \"인어공주\", want \"백설공주\" as the card has it\nline 3: paragraph: got 2 characters, want 150 to 350\n" +
-		"line 7: paragraph: got 351 characters, want 150 to 350\nline 9: paragraph: got the text again, want it once: it is on line 5 too"
+	want := "line 1: name: got \"인어공주\", want \"백설공주\" as the card has it\nline 9: paragraph: got the text again, want it once: it is on line 5 too\n" +
+		"line 3: paragraph, and 1 more: got 2 to 351 characters, want 150 to 350"
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

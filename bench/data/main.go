@@ -9,16 +9,18 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
-	"time"
+
+	"github.com/persona-gguf/persona-gguf/bench/figure"
 )
 
 const card = `version: 1
@@ -41,14 +43,17 @@ func main() {
 	rows := flag.Int("n", 40_000, "dialogues")
 	program := flag.String("program", filepath.Join("bin", "persona-gguf"), "the program to measure")
 	model := flag.String("model", "", "count tokens with this tokenizer too")
+	path := flag.String("json", "", "also write the figures as JSON to this `file`")
 	flag.Parse()
-	if err := run(*program, *rows, *model); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *program, *rows, *model, *path); err != nil {
 		fmt.Fprintln(os.Stderr, "data: error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(program string, rows int, model string) error {
+func run(ctx context.Context, program string, rows int, model, path string) error {
 	root, err := os.MkdirTemp("", "persona-gguf")
 	if err != nil {
 		return err
@@ -63,45 +68,24 @@ func run(program string, rows int, model string) error {
 		return err
 	}
 	fmt.Printf("%d dialogues, %.0f MB\n", rows, float64(size)/1e6)
-	var all time.Duration
-	for _, args := range [][]string{{"parse", "dialogue"}, {"prepare"}, {"check", "--no-protective", "--html", filepath.Join(root, "check.html")}} {
-		c, err := measure(program, append(args, "--root", root, "--persona", cardPath)...)
-		if err != nil {
-			return err
-		}
-		all += c.wall
-		fmt.Printf("%-10s %6.1f s  %6.1f s of CPU  %6.1f MB/s  peak %4d MiB\n", args[0], c.wall.Seconds(), c.cpu.Seconds(), float64(size)/1e6/c.wall.Seconds(), c.peak>>10)
-	}
-	fmt.Printf("%-10s %6.1f s\n", "together", all.Seconds())
+	commands := [][]string{{"parse", "dialogue"}, {"prepare"}, {"check", "--no-protective", "--html", filepath.Join(root, "check.html")}}
 	if model != "" {
-		c, err := measure(program, "prepare", "--root", root, "--persona", cardPath, "--model", model)
+		commands = append(commands, []string{"prepare", "--model", model})
+	}
+	var all []figure.Stage
+	for _, args := range commands {
+		c, err := figure.Process(ctx, append(append([]string{program}, args...), "--root", root, "--persona", cardPath)...)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("prepare with tokens %6.1f s  %6.1f s of CPU  peak %4d MiB\n", c.wall.Seconds(), c.cpu.Seconds(), c.peak>>10)
+		name := args[0]
+		if slices.Contains(args, "--model") {
+			name += " --model"
+		}
+		all = append(all, figure.Stage{Name: name, Rows: rows, Bytes: size, Costs: []figure.Cost{c}})
+		fmt.Printf("%-16s %6.1f s  %6.1f s of CPU  %6.1f MB/s  peak %4d MiB\n", name, c.Wall, c.User+c.System, float64(size)/1e6/c.Wall, c.PeakRSS>>20)
 	}
-	return nil
-}
-
-// cost is what a command took.
-type cost struct {
-	wall, cpu time.Duration
-	peak      int64 // KiB of resident memory
-}
-
-// measure runs the program.
-func measure(program string, args ...string) (cost, error) {
-	cmd := exec.Command(program, args...)
-	cmd.Stderr = os.Stderr
-	start := time.Now()
-	if err := cmd.Run(); err != nil {
-		return cost{}, fmt.Errorf("%s %s: %w", program, strings.Join(args, " "), err)
-	}
-	c := cost{wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		c.peak = usage.Maxrss
-	}
-	return c, nil
+	return figure.Write(path, all)
 }
 
 // row is a raw row.

@@ -9,6 +9,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/persona-gguf/persona-gguf/bench/figure"
 )
 
 const (
@@ -31,14 +33,16 @@ var types = []llama.TensorType{2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 23, 30}
 func main() {
 	weights := flag.Int64("weights", 1<<24, "weights of each type")
 	seed := flag.Uint64("seed", 1, "seed of the weights")
+	path := flag.String("json", "", "also write the figures as JSON to this `file`")
 	flag.Parse()
-	if err := run(*weights, *seed); err != nil {
+	if err := run(*weights, *seed, *path); err != nil {
 		fmt.Fprintln(os.Stderr, "kernels: error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(weights int64, seed uint64) error {
+func run(weights int64, seed uint64, path string) error {
+	var all []figure.Kernel
 	runtime.LockOSThread()
 	sets := llama.AvailableKernels()
 	fmt.Printf("ns for a weight, and how many times ggml's speed; %d weights of each type, one thread\n\n| type | imatrix | ggml |", weights)
@@ -64,9 +68,14 @@ func run(weights int64, seed uint64) error {
 				fmt.Printf(" %.2f (%.1f×) |", ns, times[0]/ns)
 			}
 			fmt.Println()
+			k := figure.Kernel{Type: t.String(), Imatrix: weighted, Weights: weights, NS: map[string]float64{}}
+			for i, set := range sets {
+				k.NS[set] = times[i]
+			}
+			all = append(all, k)
 		}
 	}
-	return llama.UseKernels("")
+	return errors.Join(llama.UseKernels(""), figure.Write(path, all))
 }
 
 // measure encodes the same rows with every set in turn, and gives the nanoseconds for a weight of each.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,62 +101,96 @@ func successes(t *testing.T, root string) (out []string) {
 	return out
 }
 
-// killed runs the program and kills it after a time, until it has ended by itself or was killed times times; then it
-// runs once more, undisturbed. It gives how often it was killed.
-func killed(t *testing.T, args []string, times int, most time.Duration) (kills int) {
+// killed runs the program and kills it after a time, times times; then it runs once more, undisturbed. after is called
+// after each kill.
+func killed(t *testing.T, args []string, times int, most time.Duration, after func()) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(1, uint64(times)))
-	for range times {
+	for i := range times {
 		c := program(args)
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		timer := time.AfterFunc(time.Duration(r.Int64N(int64(most))), func() { _ = c.Process.Kill() }) // it may have ended
+		timer := time.AfterFunc(time.Duration(r.Int64N(int64(most))), func() { _ = c.Process.Kill() }) // Wait tells what became of it
 		err := c.Wait()
 		timer.Stop()
-		if err == nil {
-			break
-		}
 		if c.ProcessState.ExitCode() >= 0 {
-			t.Fatalf("ended by itself: %v", err)
+			t.Fatalf("run %d ended by itself: %v", i+1, err)
 		}
-		kills++
+		after()
 	}
 	if out, err := program(args).CombinedOutput(); err != nil {
 		t.Fatalf("last run: %v\n%s", err, out)
 	}
-	return kills
 }
 
-// TestKill kills the program 200 times at random moments, and wants the keys of an undisturbed run.
-func TestKill(t *testing.T) {
-	const n = 400
-	s := &fakellm.Server{Latency: 20 * time.Millisecond}
+// undisturbed makes n dialogues with a fast server, and gives the keys.
+func undisturbed(t *testing.T, n int, flags ...string) []string {
+	t.Helper()
+	s := &fakellm.Server{}
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	flags := []string{"--host", s.URL, "--model_name", "fake", "--count", "2", "--parallel", "2"}
-	calm, args := killWorld(t, n)
-	if out, err := program(append(append(args, flags...), "--parallel", "200")).CombinedOutput(); err != nil {
+	root, args := killWorld(t, n)
+	args = append(append(args, flags...), "--host", s.URL, "--parallel", "50")
+	if out, err := program(args).CombinedOutput(); err != nil {
 		t.Fatalf("undisturbed: %v\n%s", err, out)
 	}
-	root, args := killWorld(t, n)
-	args = append(args, flags...)
-	kills := killed(t, args, 200, 150*time.Millisecond)
-	got, want := successes(t, root), successes(t, calm)
-	if !slices.Equal(got, want) || len(got) != 2*n {
+	return successes(t, root)
+}
+
+// sameKeys wants the keys, each once, in the journal, and as many rows in the only file.
+func sameKeys(t *testing.T, root string, want []string) {
+	t.Helper()
+	if got := successes(t, root); !slices.Equal(got, want) {
 		t.Errorf("keys: got %d, want the %d of the undisturbed run", len(got), len(want))
-	}
-	if kills < 200 {
-		t.Errorf("killed %d times, want 200: the work was done before", kills)
 	}
 	files, err := filepath.Glob(filepath.Join(root, "result", "*", "gen_dialogue", "*"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("files: got %v, %v, want one and nothing half-made", files, err)
 	}
 	data, err := os.ReadFile(files[0])
-	if err != nil || strings.Count(string(data), "\n") != 2*n {
-		t.Errorf("file: got %d rows, %v, want %d", strings.Count(string(data), "\n"), err, 2*n)
+	if err != nil || strings.Count(string(data), "\n") != len(want) {
+		t.Errorf("file: got %d rows, %v, want %d", strings.Count(string(data), "\n"), err, len(want))
 	}
+}
+
+// TestKill kills the program 200 times at random moments, and wants the keys of an undisturbed run. The server answers
+// so few calls between two kills that the work cannot be done before.
+func TestKill(t *testing.T) {
+	const n, kills, share = 450, 200, 4
+	var mu sync.Mutex
+	left := share
+	s := &fakellm.Server{Latency: 5 * time.Millisecond, Answer: func(c *fakellm.Call) fakellm.Answer {
+		mu.Lock()
+		defer mu.Unlock()
+		if c.Predict == 1 {
+			return fakellm.Good(c)
+		}
+		left--
+		a := fakellm.Good(c)
+		a.Hang = left < 0
+		return a
+	}}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	flags := []string{"--model_name", "fake", "--count", "2"}
+	want := undisturbed(t, n, flags...)
+	root, args := killWorld(t, n)
+	done := 0
+	killed(t, append(append(args, flags...), "--host", s.URL, "--parallel", "2"), kills, 150*time.Millisecond, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		left = share
+		if done++; done == kills {
+			left = 1 << 30
+		}
+	})
+	if len(want) != 2*n {
+		t.Errorf("undisturbed: got %d keys, want %d", len(want), 2*n)
+	}
+	sameKeys(t, root, want)
 }

@@ -24,6 +24,10 @@ const (
 	ServerError = "server_error" // the server, or the way to it, failed
 )
 
+// Aborted is the reason of an answer that an Ollama server has given up: a model that repeats a token 30 times is stopped
+// there, and the answer ends without being done.
+const Aborted = "aborted"
+
 // Errors that end a run, since every call would meet them.
 var (
 	ErrModel   = errors.New("model not found")
@@ -59,7 +63,7 @@ type Options struct {
 // Reply is what came back.
 type Reply struct {
 	Content      string
-	DoneReason   string // "stop", or "length" when num_predict or the context ended it
+	DoneReason   string // "stop", "length" when num_predict or the context ended it, or Aborted
 	PromptTokens int
 	Tokens       int
 	Duration     time.Duration

@@ -157,6 +157,22 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestAborted has an answer that the server has given up: it is text, and no failure of the server.
+func TestAborted(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"message":{"role":"assistant","content":"따 따 따"},"done":false}`))
+	}))
+	defer s.Close()
+	e, err := NewOllama(s.URL, "m", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if reply, err := e.Chat(t.Context(), Request{}); err != nil || reply.Content != "따 따 따" || reply.DoneReason != Aborted {
+		t.Errorf("got %+v, %v, want the text and %q", reply, err, Aborted)
+	}
+}
+
 func TestThoughts(t *testing.T) {
 	for text, want := range map[string]string{
 		"<think>\n음\n</think>\n\n{}": "{}", "음</think> 답": "답", "답": "답", "<think>끝없는": "", "a <think>b</think> c": "c",

@@ -96,7 +96,10 @@ func (o *Ollama) Chat(ctx context.Context, r Request) (Reply, error) {
 		return Reply{Duration: time.Since(start)}, err
 	}
 	if !answer.Done {
-		return Reply{Duration: time.Since(start)}, &Error{Reason: ServerError, Err: fmt.Errorf("%s: got an answer that is not done", o.Name())}
+		if answer.Message.Content == "" {
+			return Reply{Duration: time.Since(start)}, &Error{Reason: ServerError, Err: fmt.Errorf("%s: got an answer that is not done", o.Name())}
+		}
+		answer.DoneReason = Aborted
 	}
 	return Reply{
 		Content: withoutThoughts(answer.Message.Content), DoneReason: answer.DoneReason,

@@ -131,7 +131,7 @@ func undress(s string) string {
 		}
 		r, n := utf8.DecodeRuneInString(s)
 		switch {
-		case unicode.Is(unicode.So, r) || r >= 0x1f000 && r < 0x20000:
+		case isEmoji(r):
 			s = s[n:]
 		case r >= '0' && r <= '9' || r == '(' || r >= '①' && r <= '⑳':
 			if m := numbering.FindString(s); m != "" {
@@ -193,6 +193,7 @@ func (h *head) tail(s string, c *cast) bool {
 	if strings.HasPrefix(strings.TrimLeft(s, " "), `\:`) {
 		return false
 	}
+	s = trimEmoji(s)
 	groups, space := 0, false
 	if rest := strings.TrimLeft(strings.TrimLeft(s, decoration), "]】>"); len(rest) < len(strings.TrimLeft(s, decoration)) {
 		groups, space = 1, strings.HasPrefix(strings.TrimLeft(rest, "*_"), " ") // the bracket around the name closes
@@ -211,7 +212,7 @@ func (h *head) tail(s string, c *cast) bool {
 		h.group(plain(inner), c)
 		after := strings.TrimLeft(rest, "*_`")
 		space = strings.HasPrefix(after, " ")
-		s = strings.TrimLeft(strings.TrimLeft(after, "]】>"), " ") // an asterisk behind the space begins a direction
+		s = trimEmoji(strings.TrimLeft(strings.TrimLeft(after, "]】>"), " ")) // an asterisk behind the space begins a direction
 	}
 	if m := ownThought.FindString(s); m != "" && groups == 0 {
 		h.action, h.text, h.colon = "생각", strings.TrimLeft(s[len(m):], " *"), true
@@ -233,6 +234,19 @@ func (h *head) tail(s string, c *cast) bool {
 	h.text = s
 	first, _ := utf8.DecodeRuneInString(s)
 	return space || strings.ContainsRune("\"“‘「『", first) || isActionWord(h.action)
+}
+
+// trimEmoji takes emoji off the begin of s if the head goes on or ends behind them; before an utterance they are its own.
+func trimEmoji(s string) string {
+	rest := strings.TrimLeftFunc(s, func(r rune) bool { return isEmoji(r) || strings.ContainsRune(decoration, r) })
+	if !strings.ContainsFunc(s[:len(s)-len(rest)], isEmoji) || rest != "" && !strings.ContainsAny(rest[:1], ":([") && !strings.HasPrefix(rest, "：") && !strings.HasPrefix(rest, "（") {
+		return s
+	}
+	return rest
+}
+
+func isEmoji(r rune) bool {
+	return unicode.Is(unicode.So, r) || r >= 0x1f000 && r < 0x20000 || r == 0x200d || r >= 0xfe00 && r <= 0xfe0f
 }
 
 // group takes a bracket behind the name: an action, another name of the speaker, or a direction.

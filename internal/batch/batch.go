@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
+	"strings"
 	"sync"
 
 	llama "github.com/go-skynet/go-llama.cpp"
@@ -63,8 +66,9 @@ type Engine struct {
 	numCtx  int // tokens of one answer with its prompt that the context has room for
 	places  []*place
 	batch   []llama.BatchToken
-	rows    []int // of the places whose turn it is, in the batch
-	turn    []*place
+	rows    []llama.SampledRow // one for each place of turn
+	turn    []*place           // whose next token the batch gives
+	workers int                // that choose tokens
 	pieces  map[llama.Token][]byte
 	clock   uint64 // calls admitted
 }
@@ -92,9 +96,23 @@ func Open(ctx context.Context, path string, o Options) (*Engine, error) {
 		path: path, options: o, model: model, pieces: map[llama.Token][]byte{},
 		queue: make(chan *call), ended: make(chan struct{}),
 	}
+	if e.workers, err = choosers(o); err != nil {
+		return nil, errors.Join(err, model.Close())
+	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	go e.loop()
 	return e, nil
+}
+
+// choosers is how many goroutines choose tokens: one on the CPU, whose cores OpenMP's threads keep busy for a while after
+// every computation, and some beside a GPU, which waits meanwhile.
+func choosers(o Options) (int, error) {
+	devices, err := llama.Devices()
+	gpu := slices.ContainsFunc(devices, func(d llama.Device) bool { return strings.HasSuffix(d.Kind, "gpu") })
+	if err != nil || !gpu || o.GPULayers == 0 {
+		return 1, err
+	}
+	return min(o.Parallel, runtime.NumCPU(), 16), nil
 }
 
 // Close ends what is under way and frees the model.

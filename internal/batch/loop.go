@@ -32,7 +32,7 @@ func (e *Engine) loop() {
 			waiting = nil
 			continue
 		}
-		if err := e.step(); err != nil {
+		if err := e.step(); err != nil && e.ctx.Err() == nil { // else the next round ends all
 			e.fail(err)
 		}
 	}
@@ -142,8 +142,11 @@ func (e *Engine) step() error {
 	if err := e.context.DecodeContext(e.ctx, e.batch); err != nil {
 		return err
 	}
+	if err := e.context.SampleRows(e.rows, e.workers); err != nil {
+		return err
+	}
 	for i, p := range e.turn {
-		if err := e.choose(p, e.rows[i]); err != nil {
+		if err := e.add(p, e.rows[i]); err != nil {
 			p.end("", err)
 		}
 	}
@@ -171,7 +174,8 @@ func (e *Engine) begin() error {
 				coming = max(coming, common(q.call.request.Tokens, prompt))
 			}
 		}
-		if min(coming, len(prompt)-1) >= keep+worthSharing {
+		if coming = min(coming, len(prompt)-1); coming >= keep+worthSharing || p.waits && coming > keep {
+			p.waits = true
 			continue
 		}
 		keep = min(keep, len(prompt)-1) // the last token is computed again, for its logits

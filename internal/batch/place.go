@@ -13,6 +13,7 @@ type place struct {
 	cached []llama.Token // what is computed
 	used   uint64        // clock of its last call
 	call   *call         // nil: free
+	waits  bool          // for another call that computes what it needs too
 	begun  bool          // the cache is cut down to what the call can use
 	reused int           // tokens of the prompt that were there
 	feed   []llama.Token // what is to be computed next: the rest of the prompt, or the token chosen last
@@ -55,25 +56,22 @@ func (e *Engine) feed(p *place, n int) {
 	}
 	if p.feed = p.feed[n:]; n > 0 && len(p.feed) == 0 {
 		e.batch[len(e.batch)-1].Logits = true
-		e.rows, e.turn = append(e.rows, len(e.batch)-1), append(e.turn, p)
+		e.rows = append(e.rows, llama.SampledRow{Index: len(e.batch) - 1, Sampler: p.call.sampler})
+		e.turn = append(e.turn, p)
 	}
 }
 
-// choose samples the next token of an answer, and ends the answer where it ends.
-func (e *Engine) choose(p *place, row int) error {
-	t, err := p.call.sampler.Sample(e.context, row)
-	if err != nil {
-		return err
+// add takes the token that was chosen for an answer, and ends the answer where it ends.
+func (e *Engine) add(p *place, chosen llama.SampledRow) error {
+	if chosen.Err != nil {
+		return chosen.Err
 	}
 	p.tokens++
-	if e.model.IsEOG(t) {
+	if chosen.EOG {
 		p.end("stop", nil)
 		return nil
 	}
-	if err := p.call.sampler.Accept(t); err != nil {
-		return err
-	}
-	piece, err := e.piece(t)
+	piece, err := e.piece(chosen.Token)
 	if err != nil {
 		return err
 	}
@@ -90,7 +88,7 @@ func (e *Engine) choose(p *place, row int) error {
 		p.end("length", nil)
 		return nil
 	}
-	p.next[0] = t
+	p.next[0] = chosen.Token
 	p.feed = p.next[:]
 	return nil
 }

@@ -3,6 +3,7 @@ package ollama
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -111,6 +112,45 @@ func (s *Server) Stop() {
 		<-s.done
 	})
 }
+
+// Kill ends the server and its runners at once, as a crash would. Stop may follow.
+func (s *Server) Kill() {
+	s.once.Do(func() {
+		_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+		<-s.done
+	})
+}
+
+// Add creates a model of a small GGUF file, with a template of Ollama's; "" leaves it to the server.
+func (s *Server) Add(ctx context.Context, name, gguf, template string) error {
+	f, err := os.Open(gguf)
+	if err != nil {
+		return fmt.Errorf("add model %s: %w", name, err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return fmt.Errorf("add model %s: %w", name, err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("add model %s: %w", name, err)
+	}
+	digest := fmt.Sprintf("sha256:%x", h.Sum(nil))
+	if err := s.Client().CreateBlob(ctx, digest, f); err != nil {
+		return fmt.Errorf("add model %s: %w", name, err)
+	}
+	request := &api.CreateRequest{
+		Model: name, Files: map[string]string{filepath.Base(gguf): digest}, Template: template,
+		Parameters: map[string]any{"num_thread": 1}, // more of them wait by spinning, which is slow on a busy machine
+	}
+	if err := s.Client().Create(ctx, request, func(api.ProgressResponse) error { return nil }); err != nil {
+		return fmt.Errorf("add model %s: %w", name, err)
+	}
+	return nil
+}
+
+// ChatML is a template for models that were trained on it.
+const ChatML = "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 
 // tail keeps the end of a log.
 type tail struct {

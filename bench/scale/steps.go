@@ -1,0 +1,166 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/persona-gguf/persona-gguf/bench/figure"
+)
+
+// step is a process: what it does, the command, and the files that it reads and writes.
+type step struct {
+	task, tool, name string
+	argv             []string
+	input, output    string
+}
+
+// group is what is measured in turns. Then pairs of its files must be equal, and what nobody needs any more is removed.
+type group struct {
+	steps  []step
+	equal  [][2]string
+	remove []string
+	after  []string // removed after every round
+}
+
+// models are the folders of a run.
+type models struct {
+	options
+	model, adapter string
+}
+
+func (m models) path(name string) string { return filepath.Join(m.dir, m.shape+"-"+name) }
+
+// ours is a step of this program.
+func (m models) ours(task, name, input, output string, args ...string) step {
+	return step{task, figure.Ours, name, append([]string{m.program}, args...), input, output}
+}
+
+func (m models) copy(name, input string) step {
+	output := m.path("copy")
+	return step{name, figure.Copy, name, []string{"cp", "-r", input, output}, input, output}
+}
+
+// groups lists everything that is measured.
+func (m models) groups() []group {
+	if m.cold {
+		return []group{m.coldGroup()}
+	}
+	return []group{m.toF16(), m.fromF16(), m.onePass(), m.merge(), m.chain()}
+}
+
+// toF16 is what convert_hf_to_gguf.py does.
+func (m models) toF16() group {
+	ours, theirs := m.path("f16.gguf"), m.path("reference-f16.gguf")
+	g := group{steps: []step{
+		m.copy("cp of the folder", m.model),
+		m.ours("convert f16", "convert f16", m.model, ours, "convert", m.model, "--outtype", "f16", "--outfile", ours),
+	}, remove: []string{theirs}}
+	if m.python != "" {
+		g.steps = append(g.steps, step{"convert f16", figure.Reference, "convert_hf_to_gguf.py f16",
+			[]string{m.python, "llamacpp/convert_hf_to_gguf.py", m.model, "--outtype", "f16", "--outfile", theirs}, m.model, theirs})
+		g.equal = append(g.equal, [2]string{ours, theirs})
+	}
+	return g
+}
+
+// fromF16 is what llama-quantize does.
+func (m models) fromF16() group {
+	f16 := m.path("f16.gguf")
+	g := group{steps: []step{m.copy("cp of the f16 file", f16)}}
+	for _, t := range []string{"q4_0", "q4_K_M"} {
+		ours, theirs := m.path(t+".gguf"), m.path("reference-"+t+".gguf")
+		g.steps = append(g.steps,
+			m.ours("quantize "+t, "quantize "+t, f16, ours, "quantize", f16, ours, t),
+			step{"quantize " + t, figure.Reference, "llama-quantize " + t, []string{"bin/llama-quantize", f16, theirs, t}, f16, theirs})
+		g.equal = append(g.equal, [2]string{ours, theirs})
+	}
+	g.remove = []string{f16, m.path("q4_K_M.gguf"), m.path("reference-q4_K_M.gguf"), m.path("reference-q4_0.gguf")}
+	return g
+}
+
+// onePass takes the folder to q4_0 without a file in between.
+func (m models) onePass() group {
+	direct := m.path("direct.gguf")
+	return group{
+		steps: []step{
+			m.copy("cp of the folder, again", m.model),
+			m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, direct, "convert", m.model, "--outtype", "q4_0", "--outfile", direct),
+			m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, m.path("persona.gguf"),
+				"convert", m.model, "--adapter", m.adapter, "--outtype", "q4_0", "--outfile", m.path("persona.gguf")),
+		},
+		equal:  [][2]string{{direct, m.path("q4_0.gguf")}},
+		remove: []string{direct, m.path("persona.gguf"), m.path("q4_0.gguf")},
+	}
+}
+
+// mergeScript is the merge as people write it, in the dtype of the base.
+const mergeScript = `
+import sys
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+base, adapter, out = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", device_map="cpu")
+PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(out)
+AutoTokenizer.from_pretrained(base).save_pretrained(out)
+`
+
+// merge writes a folder.
+func (m models) merge() group {
+	merged := m.path("merged")
+	return group{
+		steps:  []step{m.ours("merge", "merge", m.model, merged, "merge", "--base", m.model, "--adapter", m.adapter, "--out", merged)},
+		remove: []string{merged},
+	}
+}
+
+// chain is the way from base and adapter to q4_0 in the reference's three steps.
+func (m models) chain() group {
+	if m.python == "" || !m.fits() {
+		return group{}
+	}
+	merged, f16, q4 := m.path("peft"), m.path("peft-f16.gguf"), m.path("peft-q4_0.gguf")
+	return group{steps: []step{
+		{"merge", figure.Reference, "PEFT merge", []string{m.python, "-c", mergeScript, m.model, m.adapter, merged}, m.model, merged},
+		{"convert f16 of the merge", figure.Reference, "convert_hf_to_gguf.py f16, of that", []string{m.python, "llamacpp/convert_hf_to_gguf.py", merged, "--outtype", "f16", "--outfile", f16}, merged, f16},
+		{"quantize q4_0 of the merge", figure.Reference, "llama-quantize q4_0, of that", []string{"bin/llama-quantize", f16, q4, "q4_0"}, f16, q4},
+	}, after: []string{merged, f16, q4}}
+}
+
+// fits says whether PEFT can hold the model in memory.
+func (m models) fits() bool {
+	size, err := sizeOf(m.model)
+	return err == nil && available() > size+size/8
+}
+
+// available is the memory that a new process can have, in bytes.
+func available() int64 {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "MemAvailable:" {
+			kib, _ := strconv.ParseInt(f[1], 10, 64) // 0: then nothing fits
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// coldGroup reads the folder from the disk: as fast as that can be read, then by the commands.
+func (m models) coldGroup() group {
+	q4, persona, f16 := m.path("cold-q4_0.gguf"), m.path("cold-persona.gguf"), m.path("cold-f16.gguf")
+	return group{
+		steps: []step{
+			{"read of the folder", figure.Copy, "cat FOLDER/* > /dev/null", []string{"sh", "-c", `cat "$1"/* > /dev/null`, "sh", m.model}, m.model, ""},
+			m.copy("cp of the folder", m.model),
+			m.ours("convert f16", "convert f16", m.model, f16, "convert", m.model, "--outtype", "f16", "--outfile", f16),
+			m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, q4, "convert", m.model, "--outtype", "q4_0", "--outfile", q4),
+			m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, persona,
+				"convert", m.model, "--adapter", m.adapter, "--outtype", "q4_0", "--outfile", persona),
+		},
+		remove: []string{q4, persona, f16},
+	}
+}
