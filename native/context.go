@@ -62,7 +62,7 @@ type ContextParams struct {
 	KVUnified     bool        // one cache shared by all sequences instead of one part each
 	SWAFull       bool        // keep the whole window cache of sliding-window layers
 	Perf          bool        // measure times (Perf)
-	Importance    *Importance // collects what weights are multiplied with; must outlive the context
+	Importance    *Importance // collects what weights are multiplied with; nil: nothing
 }
 
 // DefaultContextParams is llama.cpp's default context with 0 (automatic)
@@ -94,6 +94,7 @@ type ModelContext struct {
 	first    int
 	outputs  []bool
 	adapters []*Adapter
+	counts   *Importance // nil: none
 	abort    *callback
 	handle   cgo.Handle
 	closing  atomic.Bool
@@ -117,9 +118,14 @@ func (m *Model) NewContext(p ContextParams) (*ModelContext, error) {
 		return nil, fmt.Errorf("new context: model %s: %w", m.path, err)
 	}
 	if p.Importance != nil {
-		if p.Importance.ptr == nil {
-			return nil, fmt.Errorf("new context: importance: %w", ErrClosed)
+		if err := p.Importance.use(); err != nil {
+			return nil, fmt.Errorf("new context: importance: %w", err)
 		}
+		defer func() {
+			if !done {
+				p.Importance.release()
+			}
+		}()
 		cp.cb_eval, cp.cb_eval_user_data = C.ggml_backend_sched_eval_callback(C.nl_importance_collect), unsafe.Pointer(p.Importance.ptr)
 	}
 	r := C.nl_context_new(ptr, cp)
@@ -127,7 +133,7 @@ func (m *Model) NewContext(p ContextParams) (*ModelContext, error) {
 		return nil, err
 	}
 	done = true // the context holds the model from here on
-	c := &ModelContext{model: m, ptr: (*C.nl_context)(r.p)}
+	c := &ModelContext{model: m, ptr: (*C.nl_context)(r.p), counts: p.Importance}
 	c.nCtx, c.nBatch = int(C.llama_n_ctx(c.ptr.ctx)), int(C.llama_n_batch(c.ptr.ctx))
 	c.nUBatch, c.nSeqMax = int(C.llama_n_ubatch(c.ptr.ctx)), int(C.llama_n_seq_max(c.ptr.ctx))
 	c.hasMemory = C.llama_get_memory(c.ptr.ctx) != nil
@@ -157,6 +163,9 @@ func (c *ModelContext) Close() error {
 		a.release()
 	}
 	c.adapters = nil
+	if c.counts != nil {
+		c.counts.release()
+	}
 	c.model.release()
 	return nil
 }

@@ -18,16 +18,19 @@ import (
 // decode leaves out of the last block, since no logits are wanted of them, are
 // not in the sums: ask for the logits of all tokens.
 type Importance struct {
-	ptr *C.nl_importance // nil after Close
+	refs
+	ptr *C.nl_importance
 }
 
-// NewImportance makes an empty one. Close it after the context.
+// NewImportance makes an empty one. Close may come before that of its context.
 func NewImportance() (*Importance, error) {
 	ptr := C.nl_importance_new()
 	if ptr == nil {
 		return nil, errors.New("new importance: out of memory")
 	}
-	return &Importance{ptr}, nil
+	i := &Importance{ptr: ptr}
+	i.refs.free = func() { C.nl_importance_free(ptr) }
+	return i, nil
 }
 
 // ImportanceEntry is one tensor. Sums has a row of columns for each of its
@@ -41,9 +44,10 @@ type ImportanceEntry struct {
 
 // Entries gives copies of all entries, by name. No decode may be under way.
 func (i *Importance) Entries() ([]ImportanceEntry, error) {
-	if i == nil || i.ptr == nil {
-		return nil, fmt.Errorf("importance: %w", ErrClosed)
+	if err := i.use(); err != nil {
+		return nil, fmt.Errorf("importance: %w", err)
 	}
+	defer i.release()
 	if text := C.nl_importance_error(i.ptr); text != nil {
 		return nil, fmt.Errorf("importance: %s", C.GoString(text))
 	}
@@ -60,8 +64,15 @@ func (i *Importance) Entries() ([]ImportanceEntry, error) {
 
 // Close frees the sums.
 func (i *Importance) Close() {
-	if i != nil && i.ptr != nil {
-		C.nl_importance_free(i.ptr)
-		i.ptr = nil
+	if i != nil {
+		i.close()
 	}
+}
+
+// use adds a user, who must release.
+func (i *Importance) use() error {
+	if i == nil {
+		return ErrClosed
+	}
+	return i.acquire()
 }
