@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -233,4 +234,14 @@ func (c *Config) Check() error {
 		return fmt.Errorf("eval.samples: got %d with seed %d, want 0 or more", c.Eval.Samples, c.Eval.Seed)
 	}
 	return nil
+}
+
+// byKey gives a part of the settings by the keys of run.yaml.
+func byKey(part any) map[string]any {
+	out := map[string]any{}
+	v := reflect.ValueOf(part)
+	for i := range v.NumField() {
+		out[v.Type().Field(i).Tag.Get("yaml")] = v.Field(i).Interface()
+	}
+	return out
 }

@@ -75,7 +75,7 @@ func (w *way) generate(name string, kind prompt.Kind, needs []string, without []
 		}
 		return &task{
 			inputs: []File{{Path: choice}, {Path: input}}, seeds: map[string]int{"first": g.Seed},
-			settings: map[string]any{"card": settings, "generator": g, "template": o.Template.SHA256, "min_yield": w.Config.MinYield},
+			settings: map[string]any{"card": settings, "generator": byKey(g), "template": o.Template.SHA256, "min_yield": w.Config.MinYield},
 			run:      func(ctx context.Context, k *work) error { return w.ask(ctx, k, chosen, o) },
 		}, nil
 	}}
@@ -253,7 +253,7 @@ func (w *way) prepare(protective bool) step {
 			return nil, err
 		}
 		p := w.Config.Prepare
-		settings := map[string]any{"card": card, "prepare": p, "max_length": w.Config.Train.MaxLength}
+		settings := map[string]any{"card": card, "prepare": byKey(p), "max_length": w.Config.Train.MaxLength}
 		return &task{inputs: append(inputs, tokenizer...), settings: settings, seeds: map[string]int{"split": p.Seed}, run: func(ctx context.Context, k *work) error {
 			o := sft.DefaultOptions()
 			o.Card, o.Root, o.Files, o.Now, o.Warn = w.Card, w.Root, files, s.manifest.Created, w.Warn

@@ -49,7 +49,7 @@ func (w *way) train() step {
 		t := w.Config.Train
 		t.Threads, t.SaveSteps = 0, 0
 		return &task{
-			inputs: append([]File{{Path: records}}, base...), settings: map[string]any{"train": t}, seeds: map[string]int{"train": t.Seed},
+			inputs: append([]File{{Path: records}}, base...), settings: map[string]any{"train": byKey(t)}, seeds: map[string]int{"train": t.Seed},
 			run: func(ctx context.Context, k *work) error { return w.runTrain(ctx, k, records) },
 		}, nil
 	}}
