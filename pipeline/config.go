@@ -21,7 +21,7 @@ const ConfigName = "run.yaml"
 // Config says how to make a model of a card: run.yaml. Paths are relative to the file's folder.
 type Config struct {
 	Version   int       `yaml:"version"`    // 1
-	BaseModel string    `yaml:"base_model"` // folder, or a name on the hub if nothing needs its files before training
+	BaseModel string    `yaml:"base_model"` // folder of a Hugging Face model
 	Generator Generator `yaml:"generator"`
 	MinYield  float64   `yaml:"min_yield"` // least share of the generator's jobs with an answer
 	Prepare   Prepare   `yaml:"prepare"`
@@ -157,9 +157,7 @@ func ReadConfig(path string) (Config, error) {
 	dir := filepath.Dir(path)
 	for _, p := range []*string{&c.BaseModel, &c.Generator.File, &c.VTuber.Dir} {
 		if *p != "" && !filepath.IsAbs(*p) {
-			if joined := filepath.Join(dir, *p); p != &c.BaseModel || exists(joined) {
-				*p = joined
-			}
+			*p = filepath.Join(dir, *p)
 		}
 	}
 	if t := c.Generator.Template; t != "builtin" && t != "seed" && !filepath.IsAbs(t) {

@@ -110,6 +110,11 @@ func (w *way) ask(ctx context.Context, k *work, chosen *choice, o gen.Options) e
 	if err := o.Check(); err != nil {
 		return err
 	}
+	if chosen.Engine == engineOllama && chosen.Base != "" { // somebody may have removed it
+		if err := w.serveGenerator(ctx, k, chosen); err != nil {
+			return err
+		}
+	}
 	closeEngines, err := w.open(chosen, &o)
 	if err != nil {
 		return err

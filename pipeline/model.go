@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -76,7 +77,8 @@ func (w *way) runTrain(ctx context.Context, k *work, records string) error {
 	if err != nil {
 		return err
 	}
-	k.Versions, k.Details["steps"] = m.Versions, m.Result.Steps
+	maps.Copy(k.Versions, m.Versions)
+	k.detail("steps", m.Result.Steps)
 	if m.Result.TrainLoss != nil {
 		k.detail("train_loss", *m.Result.TrainLoss)
 	}
