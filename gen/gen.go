@@ -55,7 +55,10 @@ type Options struct {
 	Scenes   string // file of parsed scenes; for dialogues
 	Template *prompt.Template
 	Model    string // as in the names of files
-	Engines  []Engine
+	// Own is a folder for a further file of the same name, with the answers of this run's jobs only: the other one keeps
+	// those of earlier runs of the same model, of another card and of scenes that are no more. "" writes none.
+	Own     string
+	Engines []Engine
 
 	Format   string
 	Sampling engine.Options // NumCtx 0: as much as the longest prompt and the answer need; Seed is the first of all seeds

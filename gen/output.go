@@ -56,13 +56,14 @@ type sceneRow struct {
 }
 
 // eachRow calls f with the rows of an output file, made from the journal: one for each dialogue, in the order in
-// which they came, or one for each paragraph with its scenes in the order of their ordinals.
-func eachRow(journalPath string, runs map[string]bool, language string, f func(row *outputRow) error) error {
+// which they came, or one for each paragraph with its scenes in the order of their ordinals. Only answers that keep
+// takes are in it.
+func eachRow(journalPath string, keep func(*journal.Row) bool, language string, f func(row *outputRow) error) error {
 	var order []string
 	paragraphs := map[string]*sceneRow{}
 	seen := map[string]bool{}
 	err := journal.Read(journalPath, 0, func(_ int64, r *journal.Row) error {
-		if !r.OK() || !runs[r.Run] || seen[r.Key] {
+		if !r.OK() || !keep(r) || seen[r.Key] {
 			return nil
 		}
 		seen[r.Key] = true
@@ -126,6 +127,31 @@ func sceneBlock(answer, language string) string {
 	return fmt.Sprintf("%s: %s\n%s: %s\n%s: %s", l[1], s.Type, l[2], s.Location, l[3], s.Background)
 }
 
+// sharing takes the answers of all runs that write the same file.
+func (r *run) sharing() func(*journal.Row) bool {
+	runs := r.manifest.sharing(r.entry)
+	return func(row *journal.Row) bool { return runs[row.Run] }
+}
+
+// writeOwn writes the file with this run's answers.
+func (r *run) writeOwn() (string, error) {
+	path := filepath.Join(r.o.Own, filepath.Base(filepath.FromSlash(r.entry.Output)))
+	if err := os.MkdirAll(r.o.Own, 0o777); err != nil {
+		return "", err
+	}
+	own := func(row *journal.Row) bool { return row.Run == r.plan.run && r.plan.byKey[row.Key] != nil }
+	return path, atomicfile.WriteFile(path, func(w io.Writer) error {
+		return eachRow(r.journal.Path(), own, r.entry.Language, func(row *outputRow) error {
+			text, err := raw.Encode(row)
+			if err != nil {
+				return err
+			}
+			_, err = w.Write(append(text, '\n'))
+			return err
+		})
+	})
+}
+
 // writeOutput makes the output file anew from the journal.
 func (r *run) writeOutput() error {
 	path := filepath.Join(r.o.Root, filepath.FromSlash(r.entry.Output))
@@ -135,7 +161,7 @@ func (r *run) writeOutput() error {
 	rows := 0
 	h := sha256.New()
 	err := atomicfile.WriteFile(path, func(w io.Writer) error {
-		return eachRow(r.journal.Path(), r.manifest.sharing(r.entry), r.entry.Language, func(row *outputRow) error {
+		return eachRow(r.journal.Path(), r.sharing(), r.entry.Language, func(row *outputRow) error {
 			text, err := raw.Encode(row)
 			if err != nil {
 				return err
@@ -176,7 +202,7 @@ func (r *run) checkOutput() error {
 		return nil
 	}
 	ours := map[string]bool{}
-	err = eachRow(r.journal.Path(), r.manifest.sharing(r.entry), r.entry.Language, func(row *outputRow) error {
+	err = eachRow(r.journal.Path(), r.sharing(), r.entry.Language, func(row *outputRow) error {
 		for _, part := range r.parts(row) {
 			ours[part] = true
 		}

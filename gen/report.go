@@ -13,6 +13,7 @@ type Report struct {
 	Run     string         `json:"run"`
 	Journal string         `json:"journal"`
 	Output  string         `json:"output"`
+	Own     string         `json:"own,omitempty"` // file of this run's answers only
 	Jobs    int            `json:"jobs"`
 	Done    int            `json:"done"`
 	Fresh   int            `json:"done_now"` // by this run of the program

@@ -317,6 +317,9 @@ func (r *run) finish(failure error) (*Report, error) {
 		report.Stopped = failure.Error()
 	}
 	err := r.writeOutput()
+	if err == nil && r.o.Own != "" {
+		report.Own, err = r.writeOwn()
+	}
 	kept := *report
 	kept.Keys = nil // they follow from the journal
 	r.entry.Ended, r.manifest.Active, r.entry.Report = r.o.Now(), "", &kept

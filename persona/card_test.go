@@ -110,3 +110,21 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestCopies changes copies of a card; the card stays as it is.
+func TestCopies(t *testing.T) {
+	c, err := Parse([]byte("version: 1\nid: x\nname: 백설공주\npersona: 당신은 백설공주입니다.\ngates: {honorific: 0.9, own_name: 0.5}\n"), "card.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := c.WithGates(map[string]float64{"honorific": 0.1})
+	if err != nil || other.Gates["honorific"] != 0.1 || other.Gates["own_name"] != 0.5 || other.Name != c.Name || c.Gates["honorific"] != 0.9 {
+		t.Errorf("gates: got %v of %v, %v", other.Gates, c.Gates, err)
+	}
+	if _, err := c.WithGates(map[string]float64{"magic": 1}); err == nil || !strings.Contains(err.Error(), "gates.magic") {
+		t.Errorf("unknown gate: got %v", err)
+	}
+	if n := c.Nobody(); n.Persona != "" || n.Name != c.Name || c.Persona == "" || len(n.Speakers()) != len(c.Speakers()) {
+		t.Errorf("nobody: got %q", n.Persona)
+	}
+}

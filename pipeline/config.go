@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ const ConfigName = "run.yaml"
 // Config says how to make a model of a card: run.yaml. Paths are relative to the file's folder.
 type Config struct {
 	Version   int       `yaml:"version"`    // 1
-	BaseModel string    `yaml:"base_model"` // folder, or a name on the hub if nothing needs its files before training
+	BaseModel string    `yaml:"base_model"` // folder of a Hugging Face model
 	Generator Generator `yaml:"generator"`
 	MinYield  float64   `yaml:"min_yield"` // least share of the generator's jobs with an answer
 	Prepare   Prepare   `yaml:"prepare"`
@@ -156,9 +157,7 @@ func ReadConfig(path string) (Config, error) {
 	dir := filepath.Dir(path)
 	for _, p := range []*string{&c.BaseModel, &c.Generator.File, &c.VTuber.Dir} {
 		if *p != "" && !filepath.IsAbs(*p) {
-			if joined := filepath.Join(dir, *p); p != &c.BaseModel || exists(joined) {
-				*p = joined
-			}
+			*p = filepath.Join(dir, *p)
 		}
 	}
 	if t := c.Generator.Template; t != "builtin" && t != "seed" && !filepath.IsAbs(t) {
@@ -233,4 +232,14 @@ func (c *Config) Check() error {
 		return fmt.Errorf("eval.samples: got %d with seed %d, want 0 or more", c.Eval.Samples, c.Eval.Seed)
 	}
 	return nil
+}
+
+// byKey gives a part of the settings by the keys of run.yaml.
+func byKey(part any) map[string]any {
+	out := map[string]any{}
+	v := reflect.ValueOf(part)
+	for i := range v.NumField() {
+		out[v.Type().Field(i).Tag.Get("yaml")] = v.Field(i).Interface()
+	}
+	return out
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/persona-gguf/persona-gguf/gen"
@@ -26,6 +25,7 @@ var ErrOpen = errors.New("too many jobs are open")
 var (
 	notForScenes    = []string{"sampling", "gates", "facts", "forbidden", "honorific_endings", "format", "dialogues_per_scene", "identity_questions", "protective_topics", "shares", "profile", "unknown_speakers"}
 	notForDialogues = []string{"sampling", "gates", "facts", "forbidden", "honorific_endings", "format", "scenes_per_paragraph", "profile", "unknown_speakers"}
+	notForTopics    = append([]string{"dialogues_per_scene", "identity_questions", "shares", "scene_types"}, notForDialogues...)
 	notForRecords   = []string{"sampling", "gates", "facts", "forbidden", "honorific_endings", "scenes_per_paragraph", "dialogues_per_scene", "identity_questions", "protective_topics", "shares", "profile"}
 	notForCheck     = []string{"sampling", "scenes_per_paragraph", "dialogues_per_scene", "profile"}
 )
@@ -75,7 +75,7 @@ func (w *way) generate(name string, kind prompt.Kind, needs []string, without []
 		}
 		return &task{
 			inputs: []File{{Path: choice}, {Path: input}}, seeds: map[string]int{"first": g.Seed},
-			settings: map[string]any{"card": settings, "generator": g, "template": o.Template.SHA256, "min_yield": w.Config.MinYield},
+			settings: map[string]any{"card": settings, "generator": byKey(g), "template": o.Template.SHA256, "min_yield": w.Config.MinYield},
 			run:      func(ctx context.Context, k *work) error { return w.ask(ctx, k, chosen, o) },
 		}, nil
 	}}
@@ -85,13 +85,13 @@ func (w *way) generate(name string, kind prompt.Kind, needs []string, without []
 func (w *way) genOptions(kind prompt.Kind) (gen.Options, error) {
 	g := w.Config.Generator
 	o := gen.DefaultOptions()
-	o.Root, o.Kind, o.Card, o.CardPath = w.Root, kind, w.Card, w.CardPath
+	o.Root, o.Kind, o.Card, o.CardPath, o.Own = w.Root, kind, w.Card, w.CardPath, w.below("raw/"+string(kind))
 	o.Format, o.Batch, o.MinTurns, o.MaxTurns, o.MaxChars = g.Format, g.Batch, g.MinTurns, g.MaxTurns, g.MaxChars
 	o.Sampling.Temperature, o.Sampling.TopP, o.Sampling.TopK, o.Sampling.RepeatPenalty = g.Temperature, g.TopP, g.TopK, g.RepeatPenalty
 	o.Sampling.NumPredict, o.Sampling.NumCtx, o.Sampling.Seed = g.NumPredict, g.NumCtx, g.Seed
 	o.Parallel, o.Tries, o.Similarity, o.MaxDuplicates, o.MinBackground = g.Parallel, g.Tries, g.Similarity, g.MaxDuplicates, g.MinBackground
 	o.Count = map[prompt.Kind]int{prompt.Scene: g.CountScenes, prompt.Dialogue: g.CountDialogues, prompt.Protective: g.CountProtective}[kind]
-	o.Info, o.Warn = w.Info, w.Warn
+	o.Info, o.Warn, o.Now = w.Info, w.Warn, w.Now
 	var err error
 	switch g.Template {
 	case "builtin":
@@ -106,14 +106,14 @@ func (w *way) genOptions(kind prompt.Kind) (gen.Options, error) {
 
 // ask has the generator answer what is open.
 func (w *way) ask(ctx context.Context, k *work, chosen *choice, o gen.Options) error {
-	for _, path := range k.damaged { // the journal has what was in it; what somebody made of it is not lost
-		if err := os.Rename(path, path+".edited"); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
 	o.Model = chosen.Model
 	if err := o.Check(); err != nil {
 		return err
+	}
+	if chosen.Engine == engineOllama && chosen.Base != "" { // somebody may have removed it
+		if err := w.serveGenerator(ctx, k, chosen); err != nil {
+			return err
+		}
 	}
 	closeEngines, err := w.open(chosen, &o)
 	if err != nil {
@@ -140,7 +140,7 @@ func (w *way) ask(ctx context.Context, k *work, chosen *choice, o gen.Options) e
 		}
 		w.Warn(fmt.Sprintf("%d of %d jobs are without an answer; the run goes on with the others", report.Open, report.Jobs))
 	}
-	k.wrote(File{Path: report.Output})
+	k.wrote(File{Path: report.Own})
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (w *way) prepare(protective bool) step {
 			return nil, err
 		}
 		p := w.Config.Prepare
-		settings := map[string]any{"card": card, "prepare": p, "max_length": w.Config.Train.MaxLength}
+		settings := map[string]any{"card": card, "prepare": byKey(p), "max_length": w.Config.Train.MaxLength}
 		return &task{inputs: append(inputs, tokenizer...), settings: settings, seeds: map[string]int{"split": p.Seed}, run: func(ctx context.Context, k *work) error {
 			o := sft.DefaultOptions()
 			o.Card, o.Root, o.Files, o.Now, o.Warn = w.Card, w.Root, files, s.manifest.Created, w.Warn

@@ -175,21 +175,42 @@ func (w *way) makeGenerator(ctx context.Context, k *work, c *choice) (path strin
 	if c.Engine != engineOllama {
 		return path, nil
 	}
-	spec, err := deploy.NewSpec(deploy.Options{Model: path, Card: w.Card.Nobody()})
-	if err != nil {
-		return "", err
-	}
 	c.Model = w.Card.ID + "-generator:" + c.Base[:8]
+	return path, w.serveGenerator(ctx, k, c)
+}
+
+// serveGenerator makes the base's file a model of every server that does not have it.
+func (w *way) serveGenerator(ctx context.Context, k *work, c *choice) error {
+	path := w.below(c.File)
 	for _, host := range w.hosts() {
+		e, err := engine.NewOllama(host, c.Model, keepAlive)
+		if err != nil {
+			return err
+		}
+		_, err = e.Inspect(ctx)
+		if e := e.Close(); err == nil {
+			err = e
+		}
+		if !errors.Is(err, engine.ErrModel) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		spec, err := deploy.NewSpec(deploy.Options{Model: path, Card: w.Card.Nobody()})
+		if err != nil {
+			return err
+		}
 		server, err := url.Parse(host)
 		if err != nil {
-			return "", err
+			return err
 		}
-		if _, err := spec.Register(ctx, c.Model, deploy.RegisterOptions{Server: server, Models: w.Models, Progress: func(stage string, done, total int64) { k.progress(done, total, stage) }}); err != nil {
-			return "", err
+		o := deploy.RegisterOptions{Server: server, Models: w.Models, Progress: func(stage string, done, total int64) { k.progress(done, total, stage) }}
+		if _, err := spec.Register(ctx, c.Model, o); err != nil {
+			return err
 		}
 	}
-	return path, nil
+	return nil
 }
 
 // convertTo converts a folder.

@@ -350,6 +350,7 @@ func difference(old, r *Record) string {
 func (m *machine) work(ctx context.Context, i int, old, r *Record, t *task, why string, damaged []string) error {
 	manifest := m.state.manifest
 	r.Status, r.Started, r.Attempts, manifest.Program = Running, m.now(), 1, m.version
+	r.Versions["persona-gguf"] = m.version
 	if old != nil {
 		r.Outputs = old.Outputs // until there are others: what is damaged now is so after a kill, too
 		if r.Seconds = old.Seconds; old.Key == r.Key {

@@ -66,11 +66,11 @@ type FileHash struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
 	Bytes  int64  `json:"bytes"`
-	Bare   bool   `json:"bare,omitempty"` // a model, hashed as if it had no scores in it
+	Bare   bool   `json:"bare,omitempty"` // a model, hashed as if it had no provenance in it
 }
 
-// File is a file that a step reads or writes. Bare says that the scores in a model do not count for its hash: they
-// are written into it later.
+// File is a file that a step reads or writes. Bare says that the provenance in a model does not count for its hash:
+// scores are written into it later.
 type File struct {
 	Path string
 	Bare bool
@@ -219,7 +219,7 @@ func hashFile(f File) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// bareModel writes a model to w as if it had no scores. A file that is no model is written as it is: its hash is
+// bareModel writes a model to w as if it had no provenance. A file that is no model is written as it is: its hash is
 // that of no model.
 func bareModel(w io.Writer, path string) error {
 	f, err := gguf.Open(path)
@@ -235,7 +235,7 @@ func bareModel(w io.Writer, path string) error {
 	defer f.Close()
 	meta := f.Meta.Clone()
 	for key := range f.Meta.All() {
-		if strings.HasPrefix(key, scorePrefix) {
+		if strings.HasPrefix(key, keyPrefix) {
 			meta.Remove(key)
 		}
 	}

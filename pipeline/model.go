@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -49,7 +50,7 @@ func (w *way) train() step {
 		t := w.Config.Train
 		t.Threads, t.SaveSteps = 0, 0
 		return &task{
-			inputs: append([]File{{Path: records}}, base...), settings: map[string]any{"train": t}, seeds: map[string]int{"train": t.Seed},
+			inputs: append([]File{{Path: records}}, base...), settings: map[string]any{"train": byKey(t)}, seeds: map[string]int{"train": t.Seed},
 			run: func(ctx context.Context, k *work) error { return w.runTrain(ctx, k, records) },
 		}, nil
 	}}
@@ -76,7 +77,8 @@ func (w *way) runTrain(ctx context.Context, k *work, records string) error {
 	if err != nil {
 		return err
 	}
-	k.Versions, k.Details["steps"] = m.Versions, m.Result.Steps
+	maps.Copy(k.Versions, m.Versions)
+	k.detail("steps", m.Result.Steps)
 	if m.Result.TrainLoss != nil {
 		k.detail("train_loss", *m.Result.TrainLoss)
 	}

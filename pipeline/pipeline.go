@@ -167,11 +167,23 @@ const shown = 60
 // cardWithout gives the card's values by key, without those that a step does not look at. A long value is named by
 // its hash.
 func cardWithout(c *persona.Card, keys ...string) (map[string]any, error) {
+	return values(reflect.ValueOf(c).Elem(), keys)
+}
+
+// values gives the fields of a struct by their keys in YAML.
+func values(v reflect.Value, without []string) (map[string]any, error) {
 	out := map[string]any{}
-	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		key := v.Type().Field(i).Tag.Get("yaml")
-		if key == "" || slices.Contains(keys, key) {
+		if key == "" || slices.Contains(without, key) {
+			continue
+		}
+		if v.Field(i).Kind() == reflect.Struct {
+			inner, err := values(v.Field(i), nil)
+			if err != nil {
+				return nil, err
+			}
+			out[key] = inner
 			continue
 		}
 		value := v.Field(i).Interface()

@@ -244,7 +244,7 @@ func (w *way) provenance() step {
 			}
 			inputs = append(inputs, File{Path: report})
 		}
-		return &task{inputs: inputs, settings: map[string]any{"tool_version": w.Version}, run: func(ctx context.Context, k *work) error {
+		return &task{inputs: inputs, run: func(ctx context.Context, k *work) error {
 			origin, err := w.origin(s)
 			if err != nil {
 				return err

@@ -196,7 +196,7 @@ func (w *way) vtuber() step {
 		if set.BaseURL == "" && w.Server != nil {
 			set.BaseURL = strings.TrimSuffix(w.Server.String(), "/") + "/v1"
 		}
-		settings := map[string]any{"card": card, "vtuber": v, "name": set.Model, "base_url": set.BaseURL, "client": w.Config.Client}
+		settings := map[string]any{"card": card, "vtuber": byKey(v), "name": set.Model, "base_url": set.BaseURL, "client": w.Config.Client}
 		return &task{settings: settings, run: func(_ context.Context, k *work) error {
 			p, err := vtuber.Open(v.Dir)
 			if err != nil {

@@ -67,7 +67,7 @@ func (w *way) steps(ctx context.Context) []step {
 		w.parseStep(stepParseScenes, stepScenes, "", parse.Scenes),
 		w.generate(stepDialogues, prompt.Dialogue, []string{stepParseScenes}, notForDialogues),
 		w.parseStep(stepParseDialogues, stepDialogues, "", parse.Dialogues),
-		absent(w.generate(stepProtective, prompt.Protective, nil, notForDialogues), extra),
+		absent(w.generate(stepProtective, prompt.Protective, nil, notForTopics), extra),
 		absent(w.parseStep(stepParseProtective, stepProtective, "protective", parse.Dialogues), extra),
 		w.prepare(protective),
 		w.check(),

@@ -20,7 +20,8 @@ import (
 )
 
 // llm [KIND] starts a server that answers for the model "fake", until the script ends, and puts its address into the
-// variable LLM. KIND is good, empty (answers without text), slow, or secret (it answers 401 and repeats the key).
+// variable LLM. KIND is good, empty (answers without text), slow, secret (it answers 401 and repeats
+// the key), or tale (it writes dialogues that a persona can be trained on).
 func startLLM(ts *testscript.TestScript, _ bool, args []string) {
 	s := &fakellm.Server{Context: 8192}
 	switch args[0] {
@@ -32,6 +33,8 @@ func startLLM(ts *testscript.TestScript, _ bool, args []string) {
 			}
 			return fakellm.Answer{}
 		}
+	case "tale":
+		s.Answer = teller(readPairs(ts))
 	case "slow":
 		s.Latency = 50 * time.Millisecond
 	case "secret":

@@ -240,7 +240,11 @@ func stepLine(s *pipeline.StepStatus, at, of int) string {
 	case s.ETA >= 0 && (s.State == pipeline.WouldRun || s.State == pipeline.MayRun):
 		took = "about " + seconds(s.ETA)
 	}
-	line := fmt.Sprintf("%2d/%d %-16s %-12s %-12s %s", at+1, of, s.Step, s.State, took, s.Why)
+	why := s.Why
+	if s.State == pipeline.Done || s.State == pipeline.Failed { // it stood where the step began, or the error tells
+		why = ""
+	}
+	line := fmt.Sprintf("%2d/%d %-16s %-12s %-12s %s", at+1, of, s.Step, s.State, took, why)
 	return printable(strings.TrimRight(line, " "))
 }
 

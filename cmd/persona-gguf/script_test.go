@@ -63,7 +63,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"model": writeModel, "bigmodel": writeBigModel, "exits": exits, "json": checkJSON, "only": only,
-			"ollama": startOllama, "adapter": writeAdapter, "same": same, "records": writeRecords, "trainer": prepareTrainer, "edit": edit, "cut": cut, "interrupt": interrupt, "llm": startLLM, "generator": startGenerator,
+			"ollama": startOllama, "adapter": writeAdapter, "same": same, "records": writeRecords, "trainer": prepareTrainer, "edit": edit, "cut": cut, "interrupt": interrupt, "llm": startLLM, "killed": killedAt, "generator": startGenerator,
 		},
 	})
 }
