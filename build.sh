@@ -475,7 +475,7 @@ check_gofmt() {
 
 # race_tests: the packages with goroutines of their own.
 race_tests() {
-	(cd native && go test -race ./...) && go test -race -timeout 30m ./internal/pipe ./internal/atomicfile ./internal/batch ./internal/ollama ./convert ./quant ./gen/...
+	(cd native && go test -race ./...) && go test -race -timeout 30m ./internal/pipe ./internal/atomicfile ./internal/batch ./internal/ollama ./convert ./quant ./eval ./gen/... ./pipeline
 }
 
 fuzz_all() {
