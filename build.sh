@@ -23,7 +23,7 @@ usage() {
 usage: ./build.sh [COMMAND]
 
   build        llama.cpp for this machine's CPU and bin/persona-gguf (the default)
-  demo         build, then make and ask the Snow White example in build/demo/
+  demo         build, then go the whole way of the Snow White example in build/demo/
   test         build, dist, then every test of both Go modules
   bench [ARGS] every comparison with the reference tools on this machine, written to docs/benchmarks.md
                (-shapes 0.6b,1.7b,4b,8b  -sections kernels,convert,cold,inference,data; -help lists all)
@@ -337,31 +337,21 @@ cmd_build() {
 }
 
 cmd_demo() {
-	mkdir -p build/demo
-	show "demo: base + adapter -> GGUF, in one pass each" demo_make
+	show "demo: from the card to a model (build/demo)" bin/persona-gguf run examples/snow_white/persona.yaml --root build/demo
+	show "demo: the base model, as it was" bin/persona-gguf convert examples/snow_white/base --outtype q4_0 --outfile build/demo/models/base-q4_0.gguf
 	show "demo: who are you?" demo_ask
-	show "demo: tokens per second" bin/persona-gguf bench -m build/demo/persona-q4_0.gguf,build/demo/persona-f16.gguf -p 64 -n 64 -r 3
-	echo "the files stay in build/demo; talk to her: bin/persona-gguf chat -m build/demo/persona-q4_0.gguf"
+	show "demo: tokens per second" bin/persona-gguf bench -m build/demo/models/snow_white-q4_0.gguf,build/demo/models/snow_white-f16.gguf -p 64 -n 64 -r 3
+	echo "what was made is in build/demo; talk to her: bin/persona-gguf chat -m build/demo/models/snow_white-q4_0.gguf --persona examples/snow_white/persona.yaml"
 }
 
-# demo_make: base is the plain assistant, persona the same model with the Snow White adapter.
-demo_make() {
-	local base=(examples/snow_white/base) type
-	local persona=("${base[@]}" --adapter examples/snow_white/adapter --model-name "Snow White")
-	bin/persona-gguf convert "${base[@]}" --outtype q4_0 --outfile build/demo/base-q4_0.gguf
-	for type in q4_0 f16; do
-		bin/persona-gguf convert "${persona[@]}" --outtype $type --outfile "build/demo/persona-$type.gguf"
-	done
-}
-
+# demo_ask: the base as the assistant that it was, and the persona as its card says.
 demo_ask() {
-	local who question
+	local question models=build/demo/models flags=(--temperature 0 --num_predict 64)
 	for question in '너는 누구야?' '당신의 이름이 뭐예요?'; do
-		printf '         %s\n' "$question"
-		for who in base persona; do
-			printf '%-8s ' "$who"
-			bin/persona-gguf chat -m "build/demo/$who-q4_0.gguf" --temperature 0 --repeat_penalty 1 --num_predict 64 -p "$question"
-		done
+		printf '           %s\nbase       ' "$question"
+		bin/persona-gguf chat -m $models/base-q4_0.gguf "${flags[@]}" -p "$question"
+		printf 'snow_white '
+		bin/persona-gguf chat -m $models/snow_white-q4_0.gguf --persona examples/snow_white/persona.yaml "${flags[@]}" -p "$question"
 	done
 }
 

@@ -15,6 +15,7 @@ import (
 
 	llama "github.com/go-skynet/go-llama.cpp"
 
+	"github.com/persona-gguf/persona-gguf/deploy"
 	"github.com/persona-gguf/persona-gguf/internal/chat"
 	"github.com/persona-gguf/persona-gguf/internal/progress"
 )
@@ -24,10 +25,10 @@ const maxPrompt = 64 << 20
 
 // chatFlags are flags that are not options of a session, or need reading before.
 type chatFlags struct {
-	model, prompt, templateFile string
-	lora                        []string
-	interactive, stats          bool
-	seed                        int64
+	model, prompt, templateFile, card string
+	lora                              []string
+	interactive, stats                bool
+	seed                              int64
 }
 
 func (a *app) chat() *cobra.Command {
@@ -62,6 +63,7 @@ func (c *chatFlags) define(f *pflag.FlagSet, o *chat.Options) {
 	f.StringArrayVar(&c.lora, "lora", nil, "LoRA adapter in a GGUF file (convert --adapter-only), FILE or FILE=SCALE (repeatable)")
 	f.StringVarP(&c.prompt, "prompt", "p", "", "prompt; without it stdin is the prompt, or a conversation if it is a terminal")
 	f.BoolVarP(&c.interactive, "interactive", "i", false, "hold a conversation even if stdin is not a terminal: each line is a prompt")
+	f.StringVar(&c.card, "persona", "", "persona card: its text, prompt format, stops and sampling, as in training; other flags come before it")
 	f.StringVar(&o.System, "system", "", "system message")
 	f.StringVar(&c.templateFile, "template", "", "file with a Jinja chat template to use in place of the model's")
 	f.BoolVar(&o.Raw, "raw", false, "no chat template: the prompt goes in as it is")
@@ -125,7 +127,45 @@ func (c *chatFlags) options(cmd *cobra.Command, o *chat.Options) error {
 		}
 		o.Template = string(text)
 	}
+	if c.card != "" {
+		if err := c.character(cmd, o); err != nil {
+			return err
+		}
+	}
 	return badUsage(cmd, o.Check())
+}
+
+// character sets what the persona card says and no flag does.
+func (c *chatFlags) character(cmd *cobra.Command, o *chat.Options) error {
+	if o.Raw {
+		return badUsage(cmd, errors.New("raw: got a persona card, want none"))
+	}
+	spec, err := (&specFlags{model: c.model, card: c.card, client: string(deploy.Chat)}).spec(cmd)
+	if err != nil {
+		return err
+	}
+	if o.Template == "" {
+		if o.Template, err = spec.Jinja(); err != nil {
+			return err
+		}
+	}
+	o.Stop = append(o.Stop, spec.Renderer().Stops()...)
+	card := spec.Card.Sampling
+	for flag, set := range map[string]func(){
+		"system":         func() { o.System = spec.System },
+		"temperature":    func() { o.Sampling.Temperature = float32(card.Temperature) },
+		"top-k":          func() { o.Sampling.TopK = card.TopK },
+		"top-p":          func() { o.Sampling.TopP = float32(card.TopP) },
+		"repeat-penalty": func() { o.Sampling.RepeatPenalty = float32(card.RepeatPenalty) },
+		"repeat-last-n":  func() { o.Sampling.RepeatLastN = card.RepeatLastN },
+		"num-predict":    func() { o.NumPredict = card.NumPredict },
+		"num-ctx":        func() { o.NumCtx = card.NumCtx },
+	} {
+		if !cmd.Flags().Changed(flag) {
+			set()
+		}
+	}
+	return nil
 }
 
 // ask answers one prompt.
