@@ -6,7 +6,7 @@
 // pp and tg come from `persona-gguf bench` and llama-bench. For N dialogues at once llama-batched-bench decodes random
 // tokens; ours are whole answers: sampled with the default chain, turned into text, and sent back, each call a
 // goroutine of its own. prompt, decode and whole are rates of the same tokens as llama-batched-bench's S_PP, S_TG and
-// S; shared is whole with prompts that begin alike (-pps there).
+// S; "shared" are prompts that begin alike, in one cache (-pps -kvu there).
 //
 // It is a benchmark, not a test: nothing in the test run calls it.
 package main

@@ -19,7 +19,7 @@ import (
 // computations of one token for every dialogue, as in llama-batched-bench.
 func (o options) together(ctx context.Context, all *rates, name, file string, parallel int, shared bool) error {
 	e, err := batch.Open(ctx, file, batch.Options{
-		Parallel: parallel, NumCtx: o.npp + o.ntg, NumBatch: o.batch, Threads: o.threads, GPULayers: o.gpuLayers,
+		Parallel: parallel, NumCtx: o.npp + o.ntg, NumBatch: o.batch, Threads: o.threads, GPULayers: o.gpuLayers, Unified: shared,
 	})
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func (o options) reference(ctx context.Context, all *rates, name, file string, p
 		argv = append(argv, "-ngl", n(o.gpuLayers))
 	}
 	if shared {
-		argv = append(argv, "-pps")
+		argv = append(argv, "-pps", "-kvu") // the layout of ours for such prompts
 	}
 	out, err := output(ctx, argv...)
 	if err != nil {

@@ -116,7 +116,7 @@ func rateTable(r record) string {
 		}
 		if b.Len() == 0 {
 			b.WriteString("\n### Tokens per second\n\nprompt, decode, whole: N dialogues at once beside llama-batched-bench, which samples nothing and makes no text; shared: " +
-				"prompts that begin alike. computing alone, answer: one dialogue, without and with choosing a token and its text.\n\n" +
+				"prompts that begin alike, in one cache (there -pps -kvu). computing alone, answer: one dialogue, without and with choosing a token and its text.\n\n" +
 				"| model | test | N | persona-gguf | reference | ratio |\n|---|---|---|---|---|---|\n")
 		}
 		theirs, ratio := "–", "–"

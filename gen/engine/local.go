@@ -36,6 +36,7 @@ type Local struct {
 func OpenLocal(path string, o LocalOptions) (*Local, error) {
 	b, err := batch.Open(context.Background(), path, batch.Options{
 		Parallel: o.Parallel, NumBatch: o.NumBatch, Threads: o.Threads, GPULayers: o.GPULayers,
+		Unified: true, // scenes and dialogues are asked for with long prompts that are mostly the same
 	})
 	if err != nil {
 		return nil, fmt.Errorf("local engine: %w", err)

@@ -24,6 +24,11 @@ type Options struct {
 	NumBatch  int // tokens that are computed at once
 	Threads   int // 0: the physical cores
 	GPULayers int // -1: all, if there is a GPU
+
+	// Unified keeps all answers in one cache, whose cells they share where their prompts begin alike. That is faster for
+	// prompts that are mostly alike and for answers that end at different times, and slower, since every answer's
+	// attention passes over the cells of all, for long prompts that have little in common.
+	Unified bool
 }
 
 // DefaultOptions are four answers at a time, and all of a GPU if there is one.

@@ -92,7 +92,13 @@ func computed(results []Result) int {
 func TestSharedBegin(t *testing.T) {
 	const begin, own, calls, answer = 100, 5, 8, 6
 	path := tinyModel(t)
-	e := open(t, path, Options{Parallel: 4, NumCtx: 256, NumBatch: 32})
+	for _, unified := range []bool{false, true} {
+		sharedBegin(t, path, unified, begin, own, calls, answer)
+	}
+}
+
+func sharedBegin(t *testing.T, path string, unified bool, begin, own, calls, answer int) {
+	e := open(t, path, Options{Parallel: 4, NumCtx: 256, NumBatch: 32, Unified: unified})
 	var requests []Request
 	for i := range calls {
 		requests = append(requests, greedy(prompt(e, begin, own, i), answer))

@@ -100,7 +100,7 @@ func (e *Engine) resize(numCtx int) error {
 	e.context, e.places = nil, nil
 	p := llama.DefaultContextParams()
 	p.NSeqMax, p.NCtx, p.NBatch, p.Threads = e.options.Parallel, e.options.Parallel*numCtx, e.options.NumBatch, e.options.Threads
-	p.NUBatch = 0
+	p.NUBatch, p.KVUnified = 0, e.options.Unified
 	context, err := e.model.NewContext(p)
 	if err != nil {
 		return err
