@@ -20,6 +20,7 @@ const (
 	reasonSchema     = "schema"           // not of the form that was asked for
 	reasonSpeaker    = "unknown_speaker"  // a role that is not in the cast
 	reasonShort      = "too_short"        // fewer turns than wanted, or none of the character
+	reasonNameless   = "no_name"          // asked who it is, the character does not say its name
 	reasonBackground = "short_background" // shorter than the floor
 	reasonMissing    = "missing"          // a call for several scenes gave fewer
 	reasonDuplicate  = "near_duplicate"   // nearly what another job has
@@ -155,6 +156,7 @@ func (o *Options) checkScene(s *journal.Scene) string {
 // checkDialogue gives the reason for which a dialogue is not taken, or "".
 func (o *Options) checkDialogue(d *dialogue) string {
 	own, all := false, ""
+	asked := "" // by the turn before, who the character is
 	seen := map[string]int{}
 	for i := range d.Turns {
 		t := &d.Turns[i]
@@ -165,7 +167,15 @@ func (o *Options) checkDialogue(d *dialogue) string {
 		if !hasLetter(t.Content) {
 			return reasonEmpty
 		}
-		own = own || ok && who.Kind == persona.Character
+		switch {
+		case ok && who.Kind == persona.Character:
+			if own = true; asked != "" && !o.rules.Turn(t.Content, asked, true).OwnName {
+				return reasonNameless
+			}
+			asked = ""
+		case ok && who.Kind == persona.Visitor && o.rules.AsksWho(t.Content):
+			asked = t.Content
+		}
 		all += t.Content + "\n"
 		if seen[line(t.Content)]++; seen[line(t.Content)] >= 3 {
 			return reasonRepetition

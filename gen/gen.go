@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/persona-gguf/persona-gguf/gen/check"
 	"github.com/persona-gguf/persona-gguf/gen/engine"
 	"github.com/persona-gguf/persona-gguf/gen/prompt"
 	"github.com/persona-gguf/persona-gguf/persona"
@@ -83,6 +84,8 @@ type Options struct {
 	Progress func(Progress)
 	Info     func(string)
 	Warn     func(string)
+
+	rules *check.Rules // of the card; by Check
 }
 
 // Progress is how far a run is.
@@ -108,6 +111,9 @@ var numPredict = map[prompt.Kind]int{prompt.Scene: 2048, prompt.Dialogue: 3072, 
 
 // Check looks at the numbers and choices, and fills in the defaults that depend on the kind.
 func (o *Options) Check() error {
+	if o.Card != nil {
+		o.rules = check.NewRules(o.Card)
+	}
 	if o.Sampling.NumPredict == 0 {
 		o.Sampling.NumPredict = numPredict[o.Kind]
 	}

@@ -313,6 +313,9 @@ func TestBadAnswers(t *testing.T) {
 		"too_short": func(c *fakellm.Call) fakellm.Answer {
 			return fakellm.Answer{Content: strings.ReplaceAll(good(c), `"role":"백설공주"`, `"role":"난쟁이"`)}
 		},
+		"no_name": func(*fakellm.Call) fakellm.Answer {
+			return fakellm.Answer{Content: `{"background":"숲","turns":[{"role":"사용자","action":"말하기","content":"너는 누구야?"},{"role":"백설공주","action":"말하기","content":"저는 하얀색을 좋아해요."}]}`}
+		},
 		"server_error": func(c *fakellm.Call) fakellm.Answer { return fakellm.Answer{Status: 503, Content: "server busy"} },
 		"timeout":      func(c *fakellm.Call) fakellm.Answer { return fakellm.Answer{Hang: true} },
 	} {

@@ -11,10 +11,14 @@ import (
 // atLeast are the metrics of which more is better.
 var atLeast = []string{"own_name", "own_name_identity", "identity_turns", "protective_turns", "honorific"}
 
-// defaults are the gates of a card that does not set them.
+// turnsOfIdentity is how many turns the character has, at least about, for one that says who it is, in a dialogue that is
+// about that; half of the dialogues that were wanted may lack it.
+const turnsOfIdentity = 5
+
+// defaults are the gates of a card that does not set them. The card's shares are of dialogues, the metric is of turns.
 func (k *checker) defaults() map[string]float64 {
 	gates := map[string]float64{
-		"own_name": 0.5, "own_name_identity": 0.5, "identity_turns": k.card.Shares.Identity / 2,
+		"own_name": 0.5, "own_name_identity": 0.5, "identity_turns": k.card.Shares.Identity / (2 * turnsOfIdentity),
 		"wrong_persona": 0, "control_text": 0, "user_turn_leak": 0, "markdown": 0,
 	}
 	if len(k.card.User.ForbiddenAddress) > 0 {

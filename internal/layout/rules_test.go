@@ -24,7 +24,7 @@ var imports = map[string][]string{
 	"persona":     {"native", "internal/strictyaml"},
 	"pipeline":    {"convert", "deploy", "deploy/vtuber", "eval", "gen", "gen/check", "gen/engine", "gen/parse", "gen/prompt", "gen/sft", "gguf", "lora", "native", "persona", "quant", "train", "internal/atomicfile", "internal/strictyaml"},
 	"eval":        {"gen/check", "gen/engine", "gguf", "internal/batch", "internal/pipe", "native", "persona", "quant"},
-	"gen":         {"gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "persona", "internal/atomicfile", "internal/minhash"},
+	"gen":         {"gen/check", "gen/engine", "gen/journal", "gen/parse", "gen/prompt", "gen/raw", "persona", "internal/atomicfile", "internal/minhash"},
 	"gen/check":   {"gen/sft", "internal/minhash", "internal/pipe", "persona"},
 	"gen/engine":  {"native", "internal/batch"},
 	"gen/fixture": {},
