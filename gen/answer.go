@@ -20,6 +20,7 @@ const (
 	reasonSchema     = "schema"           // not of the form that was asked for
 	reasonSpeaker    = "unknown_speaker"  // a role that is not in the cast
 	reasonShort      = "too_short"        // fewer turns than wanted, or none of the character
+	reasonSubject    = "off_subject"      // of an identity dialogue: nobody asks who the character is
 	reasonNameless   = "no_name"          // asked who it is, the character does not say its name
 	reasonBackground = "short_background" // shorter than the floor
 	reasonMissing    = "missing"          // a call for several scenes gave fewer
@@ -153,9 +154,9 @@ func (o *Options) checkScene(s *journal.Scene) string {
 	return ""
 }
 
-// checkDialogue gives the reason for which a dialogue is not taken, or "".
-func (o *Options) checkDialogue(d *dialogue) string {
-	own, all := false, ""
+// checkDialogue gives the reason for which a dialogue of a kind is not taken, or "".
+func (o *Options) checkDialogue(d *dialogue, kind string) string {
+	own, named, all := false, false, ""
 	asked := "" // by the turn before, who the character is
 	seen := map[string]int{}
 	for i := range d.Turns {
@@ -169,10 +170,11 @@ func (o *Options) checkDialogue(d *dialogue) string {
 		}
 		switch {
 		case ok && who.Kind == persona.Character:
-			if own = true; asked != "" && !o.rules.Turn(t.Content, asked, true).OwnName {
+			own = true
+			if asked != "" && !o.rules.Turn(t.Content, asked, true).OwnName {
 				return reasonNameless
 			}
-			asked = ""
+			named, asked = named || asked != "", ""
 		case ok && who.Kind == persona.Visitor && o.rules.AsksWho(t.Content):
 			asked = t.Content
 		}
@@ -184,6 +186,8 @@ func (o *Options) checkDialogue(d *dialogue) string {
 	switch {
 	case len(d.Turns) < o.MinTurns || !own:
 		return reasonShort
+	case kind == identityKind && !named:
+		return reasonSubject
 	case degenerate(all):
 		return reasonRepetition
 	case wrongLanguage(all, o.Card.Language):

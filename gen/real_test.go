@@ -16,6 +16,7 @@ import (
 	"github.com/persona-gguf/persona-gguf/gen/prompt"
 	"github.com/persona-gguf/persona-gguf/internal/fakellm"
 	"github.com/persona-gguf/persona-gguf/internal/ollama"
+	"github.com/persona-gguf/persona-gguf/persona"
 )
 
 // real starts a real server with the example's base on it, as the model "fake", which works on parallel calls at the
@@ -41,7 +42,7 @@ func real(t *testing.T, env ...string) *ollama.Server {
 // small makes jobs that a tiny model is through with in a second; what it says need make no sense.
 func small(o Options) Options {
 	o.Count, o.MaxChars, o.MaxTurns, o.Sampling.NumPredict, o.Tries, o.Similarity = 3, 12, 3, 400, 12, 0
-	o.Backoff = 50 * time.Millisecond
+	o.Backoff, o.Card.Shares = 50*time.Millisecond, persona.Shares{} // so few letters have no room for a name
 	return o
 }
 

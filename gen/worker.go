@@ -193,7 +193,7 @@ func (r *run) read(c *call, reply engine.Reply) (found []answered, reason, detai
 	if o.Kind == prompt.Scene {
 		found, reason, detail = r.readScenes(c, reply)
 	} else {
-		found, reason, detail = r.readDialogue(reply)
+		found, reason, detail = r.readDialogue(c.jobs[0].kind, reply)
 	}
 	if reason == reasonSchema && (reply.DoneReason == engine.Aborted || degenerate(reply.Content)) {
 		reason = reasonRepetition // which is why it has no form
@@ -201,7 +201,7 @@ func (r *run) read(c *call, reply engine.Reply) (found []answered, reason, detai
 	return found, reason, detail
 }
 
-func (r *run) readDialogue(reply engine.Reply) (found []answered, reason, detail string) {
+func (r *run) readDialogue(kind string, reply engine.Reply) (found []answered, reason, detail string) {
 	o := &r.o
 	d, whole := o.decode(o.Format, reply.Content, reply.DoneReason)
 	switch {
@@ -210,7 +210,7 @@ func (r *run) readDialogue(reply engine.Reply) (found []answered, reason, detail
 	case !whole || len(d.Turns) == 0:
 		return nil, reasonSchema, ""
 	}
-	if bad := o.checkDialogue(&d); bad != "" {
+	if bad := o.checkDialogue(&d, kind); bad != "" {
 		if reason == "" {
 			reason = bad
 		}

@@ -54,6 +54,7 @@ id: snow_white
 name: 백설공주
 persona: 당신은 백설공주입니다.
 profile: profile.txt
+shares: {identity: 0, protective: 0.05}
 protective_topics: [스마트폰]
 `
 

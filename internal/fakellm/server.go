@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -316,6 +317,10 @@ func Good(c *Call) Answer {
 		for i := range max(turns.MinItems, 6) {
 			list = append(list, map[string]string{"role": roles[(i+1)%2], "action": turns.Items.Properties.Action.Enum[0], "content": Sentence(r, 6)})
 		}
+		if m := identity.FindStringSubmatch(c.Prompt); m != nil {
+			list[0].(map[string]string)["content"] = m[1]
+			list[1].(map[string]string)["content"] = "저는 " + roles[0] + "예요. " + Sentence(r, 6)
+		}
 		object = map[string]any{"background": Sentence(r, 10), "turns": list}
 	}
 	text, err := json.Marshal(object)
@@ -324,6 +329,9 @@ func Good(c *Call) Answer {
 	}
 	return Answer{Content: string(text)}
 }
+
+// identity is how a prompt asks for a dialogue about who the character is.
+var identity = regexp.MustCompile(`물음 "([^"]+)"`)
 
 // syllables make words that are Korean to the eye.
 var syllables = []rune("가나다라마바사아자차카타파하거너더러머버서어저처커터퍼허고노도로모보소오조초코토포호구누두루무부수우주추쿠투푸후그느드르므브스으즈츠크트프흐기니디리미비시이지치키티피히")
