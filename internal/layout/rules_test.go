@@ -54,11 +54,12 @@ var imports = map[string][]string{
 	"internal/unit":            {},
 	"internal/yamledit":        {},
 
-	"bench/kernels":           {"native"},
-	"bench/data":              {},
-	"bench/scale":             {},
-	"examples/snow_white":     {},
-	"examples/snow_white/sft": {"persona"},
+	"bench/kernels":               {"native"},
+	"bench/data":                  {},
+	"bench/scale":                 {},
+	"examples/snow_white":         {},
+	"examples/snow_white/sft":     {"persona"},
+	"examples/snow_white/teacher": {"gen", "gen/engine", "gen/prompt", "persona"},
 }
 
 // notOurs are folders that hold no code of this repository.
