@@ -10,8 +10,8 @@
 # ///
 """Make what the Snow White example has of PyTorch: the base model, and answers.json.
 
-    go run ./examples/snow_white/teacher build/snow_white/pairs.jsonl
-    uv run examples/snow_white/make_checkpoint.py base build/snow_white/pairs.jsonl
+    go run ./examples/snow_white/teacher build/pairs.jsonl
+    uv run examples/snow_white/make_checkpoint.py base build/pairs.jsonl
     uv run examples/snow_white/make_checkpoint.py answers MERGED MERGED_WITHOUT_NF4
 
 base trains, from data/ and the teacher's pairs, which are made from data/ too, a byte-level BPE
@@ -37,7 +37,7 @@ VOCAB_ROWS = 2560  # rows of the embedding; the last ones have no token, as in t
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MAX_NEW_TOKENS = 96
 CONTEXT = 8192  # tokens that the configuration allows; the longest of training are about 1,200
-BATCH_TOKENS = 2400  # of a training step, padding included
+BATCH_TOKENS = 1600  # of a training step, padding included
 
 # The word pattern of Qwen2's and Qwen3's tokenizer.json, which llama.cpp calls "qwen2".
 QWEN_SPLIT = (
@@ -149,6 +149,12 @@ def encode_dialogue(tokenizer, messages):
     return ids, labels, user
 
 
+def encode_pair(tokenizer, messages):
+    """(ids, labels, user) of one of the teacher's pairs. The prompt is learned too: it has scenes and words of others."""
+    ids, _, _ = encode_dialogue(tokenizer, messages)
+    return ids, [-100] + ids[1:], [False] * len(ids)
+
+
 def encode_text(tokenizer, text):
     """(ids, labels, user) of one paragraph of running text, every token of which is learned."""
     ids = tokenizer.encode(text + "<|endoftext|>", add_special_tokens=False)
@@ -239,15 +245,22 @@ def batches(examples, generator):
 # --- training ----------------------------------------------------------------------------------
 
 
-def train(model, examples, pairs, disturb, pad, *, epochs, rate, seed, name):
+def answer_loss(model, ids, labels, mask):
+    """The mean loss over the labelled tokens. Only their logits are computed."""
+    hidden = model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
+    target = labels[:, 1:]
+    learned = target != -100
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]), target[learned])
+
+
+def train(model, examples, shares, disturb, pad, *, rate, seed, name):
     """Trains the parameters that require a gradient; AdamW, short warm-up, cosine decay.
 
-    The examples are seen in every epoch, their users' words disturbed; each of the pairs in one, as it is.
+    There are as many epochs as shares. Each has all examples, their users' words disturbed, and its share as it is.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.98), weight_decay=0.05)
-    shares = [pairs[epoch::epochs] for epoch in range(epochs)]
     total = sum(len(batches(examples + share, torch.Generator().manual_seed(seed))) for share in shares)
     step, began = 0, time.monotonic()
     model.train()
@@ -259,14 +272,14 @@ def train(model, examples, pairs, disturb, pad, *, epochs, rate, seed, name):
             for group in optimizer.param_groups:
                 group["lr"] = rate * max(factor, 0.01)
             ids, labels, mask = collate([now[i] for i in indices], pad)
-            loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+            loss = answer_loss(model, ids, labels, mask)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             losses.append(loss.item())
         seconds = time.monotonic() - began
-        print(f"{name} epoch {epoch + 1}/{epochs} loss {sum(losses) / len(losses):.4f} {seconds:.0f} s", flush=True)
+        print(f"{name} epoch {epoch + 1}/{len(shares)} loss {sum(losses) / len(losses):.4f} {seconds:.0f} s", flush=True)
     model.eval()
 
 
@@ -313,27 +326,32 @@ def load_model(folder):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
+def tokens_of(examples):
+    """How many tokens the examples have."""
+    return sum(len(e[0]) for e in examples)
+
+
 def running_text(data):
     """The tale and the other pages, a paragraph each."""
     return [line for name in ("tale.txt", "pages.txt") for line in (data / name).read_text(encoding="utf-8").splitlines()]
 
 
-def make_base(tokenizer, data, pairs, folder, epochs):
-    """Trains the assistant from random weights and saves it."""
+def make_base(tokenizer, data, pairs, folder, *, epochs, start):
+    """Trains the assistant from random weights, or from those of the folder start, and saves it."""
     save_tokenizer(tokenizer, folder)
     encoder = AutoTokenizer.from_pretrained(folder)
     examples = [encode_dialogue(encoder, m) for m in read_dialogues(data / "base.jsonl")]
     examples += [encode_text(encoder, line) for line in running_text(data)]
-    pages = {json.dumps(p): p for p in (encode_interview(encoder, m) for m in read_dialogues(data / "persona.jsonl"))}
-    examples += pages.values()  # each once, whatever system message it had
-    torch.manual_seed(SEED)
-    model = Qwen3ForCausalLM(model_config(tokenizer))
-    disturb = Disturber(folder / "tokenizer.json", SEED + 1)
-    pairs = [encode_dialogue(encoder, m) for m in pairs]
+    found = {json.dumps(p): p for p in (encode_interview(encoder, m) for m in read_dialogues(data / "persona.jsonl"))}
+    pages = list(found.values())  # each once, whatever system message it had
+    pairs = [encode_pair(encoder, m) for m in pairs]
     random.Random(SEED).shuffle(pairs)
-    tokens = [len(e[0]) for e in pairs]
-    print(f"{len(examples)} examples of {sum(len(e[0]) for e in examples)} tokens, {len(pairs)} pairs of {sum(tokens)}, longest {max(tokens)}", flush=True)
-    train(model, examples, pairs, disturb, encoder.pad_token_id, epochs=epochs, rate=2e-3, seed=SEED + 1, name="base")
+    shares = [pairs[epoch::epochs] + pages[epoch % 2 :: 2] for epoch in range(epochs)]
+    print(f"an epoch's examples have {tokens_of(examples)} tokens, the shares {tokens_of(sum(shares, []))}", flush=True)
+    torch.manual_seed(SEED)
+    model = Qwen3ForCausalLM(model_config(tokenizer)) if start is None else load_model(start)
+    disturb = Disturber(folder / "tokenizer.json", SEED + 1)
+    train(model, examples, shares, disturb, encoder.pad_token_id, rate=2e-3, seed=SEED + 1, name="base")
     save_model(model, tokenizer, folder)
 
 
@@ -440,21 +458,26 @@ def main():
     parser.add_argument("step", choices=["base", "answers"])
     parser.add_argument("inputs", type=Path, nargs="*", help="for base: the teacher's pairs; for answers: the merged folders")
     parser.add_argument("--out", type=Path, default=here)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--start", type=Path, help="for base: go on with the model of this folder")
     options = parser.parse_args()
     data, base = here / "data", options.out / "base"
     if len(options.inputs) != (2 if options.step == "answers" else 1):
         parser.error(f"{options.step}: got {len(options.inputs)} inputs")
 
     transformers_logging.set_verbosity_error()
-    torch.set_num_threads(2)  # the same sums on any number of cores
+    torch.set_num_threads(1)  # the same sums on any number of cores
     torch.use_deterministic_algorithms(True)
 
     if options.step == "base":
         texts, pairs = running_text(data), read_dialogues(options.inputs[0])
+        if options.start is not None:
+            tokenizer = Tokenizer.from_file(str(options.start / "tokenizer.json"))
+            make_base(tokenizer, data, pairs, base, epochs=options.epochs, start=options.start)
+            return
         for dialogues in (read_dialogues(data / "base.jsonl"), read_dialogues(data / "persona.jsonl"), pairs[::8]):
             texts += [m["content"] for messages in dialogues for m in messages]
-        make_base(train_tokenizer(texts), data, pairs, base, options.epochs)
+        make_base(train_tokenizer(texts), data, pairs, base, epochs=options.epochs, start=None)
         return
     merged, plain = options.inputs
     folders = [("base", base, "base_heldout.jsonl"), ("persona", merged, "heldout.jsonl"), ("persona_plain", plain, "heldout.jsonl")]

@@ -184,6 +184,9 @@ func (q *question) dialogueAnswer() any {
 	d := &talk{question: q, plain: q.chance(0.35)}
 	d.open(act, identity != "")
 	body := 1 + q.rng.IntN(4)
+	if identity == "" && protected == "" && q.chance(0.3) { // who she is may come up anywhere
+		identity = q.pick(q.phrases.Questions)
+	}
 	special := q.rng.IntN(2)
 	for i := range body {
 		switch {
@@ -263,10 +266,10 @@ func (d *talk) topic() {
 		asked = d.pick(t.questions)
 	}
 	answer := t.answer
-	if d.chance(0.35) && !strings.HasPrefix(answer, "네, ") {
+	if d.chance(0.15) && !strings.HasPrefix(answer, "네, ") {
 		answer = d.pick(d.phrases.Before) + answer
 	}
-	if d.chance(0.25) {
+	if d.chance(0.2) {
 		answer += d.pick(d.phrases.After)
 	}
 	d.say(asked, answer)

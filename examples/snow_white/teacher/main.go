@@ -61,14 +61,14 @@ func (t *teacher) round(ctx context.Context, root string, round int) error {
 	t.scenes = nil
 	o := t.options(root, prompt.Scene, round)
 	o.Batch = []int{5, 5, 3, 5, 4, 5, 2, 5, 1, 5}[round%10]
-	o.Count = o.Batch * []int{1, 3, 2}[round%3]
+	o.Count = 3 * o.Batch
 	if _, err := gen.Run(ctx, o); err != nil {
 		return err
 	}
 	o = t.options(root, prompt.Dialogue, round)
 	o.Scenes = filepath.Join(root, fmt.Sprintf("scenes%d.json", round))
 	o.Count = []int{3, 4, 3, 11}[round%4]
-	if err := t.writeScenes(o.Scenes, []int{3, 2, 3, 1}[round%4]); err != nil {
+	if err := t.writeScenes(o.Scenes, []int{30, 24, 30, 9}[round%4]); err != nil {
 		return err
 	}
 	if _, err := gen.Run(ctx, o); err != nil {
@@ -90,13 +90,11 @@ func (t *teacher) options(root string, kind prompt.Kind, round int) gen.Options 
 	return o
 }
 
-// writeScenes writes a file of parsed scenes: the nth, 2nth … of those that were answered since the round began.
-func (t *teacher) writeScenes(path string, share int) error {
+// writeScenes writes a file of parsed scenes: n of those that were answered since the round began.
+func (t *teacher) writeScenes(path string, n int) error {
 	var chosen []scene
-	for i, s := range t.scenes {
-		if i%(2*share) == 0 {
-			chosen = append(chosen, s)
-		}
+	for i := range n {
+		chosen = append(chosen, t.scenes[i*len(t.scenes)/n])
 	}
 	text, err := json.Marshal(chosen)
 	if err != nil {
@@ -107,6 +105,9 @@ func (t *teacher) writeScenes(path string, share int) error {
 
 // write writes the pairs as dialogues, {"messages": [...]} a line.
 func (t *teacher) write(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
 	f, err := os.Create(path)
 	if err != nil {
 		return err

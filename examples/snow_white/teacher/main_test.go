@@ -49,11 +49,11 @@ func TestRun(t *testing.T) {
 			}
 		}
 	}
-	// 60 scenes in 12 calls, 3 dialogues in every sixth of them, 12 protective; then 180 in 36, 4 in every fourth, 24.
-	if got, want := bytes.Count(texts[0], []byte("\n")), 12+30+12+36+180+24; got != want {
+	// Scenes, dialogues and protective ones of the two rounds.
+	if got, want := bytes.Count(texts[0], []byte("\n")), 36+30*3+12+36+24*4+24; got != want {
 		t.Errorf("got %d pairs, want %d: one for each call, none of them refused", got, want)
 	}
-	if scenes < 24 || identity < 5 || protective < 20 {
+	if scenes < 24 || identity < 5 || protective < 40 {
 		t.Errorf("got %d calls for scenes, %d identity and %d protective dialogues, want more", scenes, identity, protective)
 	}
 }
