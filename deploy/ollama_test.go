@@ -229,7 +229,7 @@ func (w *world) noTypedControl(t *testing.T, r *persona.Renderer, prompt string,
 	}
 	got := 0
 	for _, id := range ids {
-		if id >= 2000 { // the example's control tokens
+		if id >= 2500 { // the example's control tokens
 			got++
 		}
 	}
