@@ -229,7 +229,7 @@ func (w *world) noTypedControl(t *testing.T, r *persona.Renderer, prompt string,
 	}
 	got := 0
 	for _, id := range ids {
-		if id >= 2000 { // the example's control tokens
+		if id >= 2500 { // the example's control tokens
 			got++
 		}
 	}
@@ -270,7 +270,8 @@ func TestSamePersonaEverywhere(t *testing.T) {
 					turns = append(turns, persona.Turn{Role: "백설공주", Content: want}, persona.Turn{Role: "사용자", Content: "그리고요?"})
 				}
 				prompt, stops := forkPrompt(fork, turns[:len(turns)-1])
-				if got, want := w.forkGenerate(t, prompt, stops), w.answer(t, prompt, append(stops, fork.stops()[0])); got != want {
+				want := strings.ToValidUTF8(w.answer(t, prompt, append(stops, fork.stops()[0])), "") // as JSON carries it
+				if got := w.forkGenerate(t, prompt, stops); got != want {
 					t.Errorf("%q, /api/generate: got %q, want %q", question, got, want)
 				}
 			}

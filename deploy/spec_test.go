@@ -154,17 +154,17 @@ func TestOneSource(t *testing.T) {
 func TestSpecWarnings(t *testing.T) {
 	dir := t.TempDir()
 	model := makeGGUF(t, dir, "f16", true)
-	long := strings.Replace(cardText, "num_ctx: 1024", "num_ctx: 4096", 1)
+	long := strings.Replace(cardText, "num_ctx: 1024", "num_ctx: 16384", 1)
 	agents := strings.Replace(long, "name: 백설공주\n", "name: 백설공주\nformat: trainable-agents\n", 1)
 	for name, c := range map[string]struct {
 		o    Options
 		want []string
 	}{
 		"none":      {Options{Card: parseCard(t, cardText)}, nil},
-		"long":      {Options{Card: parseCard(t, long)}, []string{"num_ctx: the card says 4096, the model was trained for 2048"}},
+		"long":      {Options{Card: parseCard(t, long)}, []string{"num_ctx: the card says 16384, the model was trained for 8192"}},
 		"agents":    {Options{Card: parseCard(t, agents), End: "<|im_end|>"}, []string{"chat template in the file gives another text", "num_ctx"}},
 		"fork":      {Options{Card: parseCard(t, cardText), Client: Fork}, []string{"a form that it was not trained on"}},
-		"fork fits": {Options{Card: parseCard(t, strings.Replace(agents, "4096", "1024", 1)), Client: Fork, End: "<|im_end|>"}, nil},
+		"fork fits": {Options{Card: parseCard(t, strings.Replace(agents, "16384", "1024", 1)), Client: Fork, End: "<|im_end|>"}, nil},
 	} {
 		c.o.Model = model
 		s := newSpec(t, c.o)
@@ -177,7 +177,7 @@ func TestSpecWarnings(t *testing.T) {
 				t.Errorf("%s: got %q, want %q in it", name, s.Warnings[i], want)
 			}
 		}
-		if i := slices.IndexFunc(s.Parameters, func(p Parameter) bool { return p.Name == "num_keep" }); s.Parameters[i].Value.(int) < 20 {
+		if i := slices.IndexFunc(s.Parameters, func(p Parameter) bool { return p.Name == "num_keep" }); s.Parameters[i].Value.(int) < 15 {
 			t.Errorf("%s: num_keep: got %v, want the tokens of the persona", name, s.Parameters[i].Value)
 		}
 	}

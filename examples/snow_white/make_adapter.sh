@@ -9,7 +9,7 @@ mkdir -p "$work"
 
 go run "./$here/sft" "$work/sft.jsonl"
 bin/persona-gguf train --base-model "$here/base" --data-path "$work/sft.jsonl" --output-dir "$work/adapter" --cpu \
-	--epochs 2 --learning-rate 2e-3 --batch-size 16 --grad-accum 1 --max-length 512 --lora-dropout 0 --weight-decay 0.05 --seed 1
+	--epochs 1 --threads 1 --learning-rate 2e-3 --batch-size 16 --grad-accum 1 --max-length 512 --lora-dropout 0 --weight-decay 0.05 --seed 1
 mkdir -p "$here/adapter"
 cp "$work"/adapter/{adapter_config.json,adapter_model.safetensors,training.json,loss.png} "$here/adapter/"
 

@@ -10,11 +10,12 @@
 # ///
 """Make what the Snow White example has of PyTorch: the base model, and answers.json.
 
-    uv run examples/snow_white/make_checkpoint.py base
+    go run ./examples/snow_white/teacher build/pairs.jsonl
+    uv run examples/snow_white/make_checkpoint.py base build/pairs.jsonl
     uv run examples/snow_white/make_checkpoint.py answers MERGED MERGED_WITHOUT_NF4
 
-base trains, from nothing but data/, a byte-level BPE tokenizer and a Qwen3 model that is a plain
-assistant. answers stores PyTorch's own greedy answers of it and of base and adapter merged; both
+base trains, from data/ and the teacher's pairs, which are made from data/ too, a byte-level BPE
+tokenizer and a Qwen3 model that is a plain assistant and can write scenes and dialogues. answers stores PyTorch's own greedy answers of it and of base and adapter merged; both
 folders come from make_adapter.sh. CPU only, fixed seeds: the same machine gives the same bytes.
 """
 
@@ -31,10 +32,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from transformers.utils import logging as transformers_logging
 
 SEED = 20251205
-BPE_SIZE = 2000  # entries of the trained vocabulary, the 256 bytes included
-VOCAB_ROWS = 2048  # rows of the embedding; the last ones have no token, as in the real Qwen3
+BPE_SIZE = 2500  # entries of the trained vocabulary, the 256 bytes included
+VOCAB_ROWS = 2560  # rows of the embedding; the last ones have no token, as in the real Qwen3
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MAX_NEW_TOKENS = 96
+CONTEXT = 8192  # tokens that the configuration allows; the longest of training are about 1,200
+BATCH_TOKENS = 1600  # of a training step, padding included
 
 # The word pattern of Qwen2's and Qwen3's tokenizer.json, which llama.cpp calls "qwen2".
 QWEN_SPLIT = (
@@ -112,7 +115,7 @@ def save_tokenizer(tokenizer, folder):
         "clean_up_tokenization_spaces": False,
         "eos_token": "<|im_end|>",
         "errors": "replace",
-        "model_max_length": 2048,
+        "model_max_length": CONTEXT,
         "pad_token": "<|endoftext|>",
         "split_special_tokens": False,
         "tokenizer_class": "Qwen2Tokenizer",
@@ -144,6 +147,12 @@ def encode_dialogue(tokenizer, messages):
     if ids != rendered:
         raise ValueError(f"encode dialogue: pieces and rendered template differ: {messages}")
     return ids, labels, user
+
+
+def encode_pair(tokenizer, messages):
+    """(ids, labels, user) of one of the teacher's pairs. The prompt is learned too: it has scenes and words of others."""
+    ids, _, _ = encode_dialogue(tokenizer, messages)
+    return ids, [-100] + ids[1:], [False] * len(ids)
 
 
 def encode_text(tokenizer, text):
@@ -217,13 +226,18 @@ def collate(examples, pad):
     return rows(0, pad), rows(1, -100), mask
 
 
-def batches(examples, size, generator):
+def batches(examples, generator):
     """One epoch of index lists: shuffled, then grouped by length so that little is padding."""
     order = torch.randperm(len(examples), generator=generator).tolist()
     groups = []
-    for start in range(0, len(order), size * 8):
-        block = sorted(order[start : start + size * 8], key=lambda i: len(examples[i][0]))
-        groups += [block[i : i + size] for i in range(0, len(block), size)]
+    for start in range(0, len(order), 512):
+        group = []
+        for i in sorted(order[start : start + 512], key=lambda i: len(examples[i][0])):
+            if group and (len(group) + 1) * len(examples[i][0]) > BATCH_TOKENS:
+                groups.append(group)
+                group = []
+            group.append(i)
+        groups.append(group)
     shuffled = torch.randperm(len(groups), generator=generator).tolist()
     return [groups[i] for i in shuffled]
 
@@ -231,30 +245,41 @@ def batches(examples, size, generator):
 # --- training ----------------------------------------------------------------------------------
 
 
-def train(model, examples, disturb, pad, *, epochs, rate, size, seed, name):
-    """Trains the parameters that require a gradient; AdamW, short warm-up, cosine decay."""
+def answer_loss(model, ids, labels, mask):
+    """The mean loss over the labelled tokens. Only their logits are computed."""
+    hidden = model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
+    target = labels[:, 1:]
+    learned = target != -100
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]), target[learned])
+
+
+def train(model, examples, shares, disturb, pad, *, rate, seed, name):
+    """Trains the parameters that require a gradient; AdamW, short warm-up, cosine decay.
+
+    There are as many epochs as shares. Each has all examples, their users' words disturbed, and its share as it is.
+    """
     generator = torch.Generator().manual_seed(seed)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.98), weight_decay=0.05)
-    total = epochs * math.ceil(len(examples) / size)
+    total = sum(len(batches(examples + share, torch.Generator().manual_seed(seed))) for share in shares)
     step, began = 0, time.monotonic()
     model.train()
-    for epoch in range(epochs):
-        losses = []
-        for indices in batches(examples, size, generator):
+    for epoch, share in enumerate(shares):
+        losses, now = [], [disturb(e) for e in examples] + share
+        for indices in batches(examples + share, generator):
             step += 1
             factor = min(1.0, step / 30) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
             for group in optimizer.param_groups:
                 group["lr"] = rate * max(factor, 0.01)
-            ids, labels, mask = collate([disturb(examples[i]) for i in indices], pad)
-            loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+            ids, labels, mask = collate([now[i] for i in indices], pad)
+            loss = answer_loss(model, ids, labels, mask)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             losses.append(loss.item())
         seconds = time.monotonic() - began
-        print(f"{name} epoch {epoch + 1}/{epochs} loss {sum(losses) / len(losses):.4f} {seconds:.0f} s", flush=True)
+        print(f"{name} epoch {epoch + 1}/{len(shares)} loss {sum(losses) / len(losses):.4f} {seconds:.0f} s", flush=True)
     model.eval()
 
 
@@ -269,7 +294,7 @@ def model_config(tokenizer):
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=2048,
+        max_position_embeddings=CONTEXT,
         rms_norm_eps=1e-6,
         rope_theta=5000000.0,
         tie_word_embeddings=True,
@@ -301,19 +326,32 @@ def load_model(folder):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def make_base(tokenizer, data, folder, epochs):
-    """Trains the assistant from random weights and saves it."""
+def tokens_of(examples):
+    """How many tokens the examples have."""
+    return sum(len(e[0]) for e in examples)
+
+
+def running_text(data):
+    """The tale and the other pages, a paragraph each."""
+    return [line for name in ("tale.txt", "pages.txt") for line in (data / name).read_text(encoding="utf-8").splitlines()]
+
+
+def make_base(tokenizer, data, pairs, folder, *, epochs, start):
+    """Trains the assistant from random weights, or from those of the folder start, and saves it."""
     save_tokenizer(tokenizer, folder)
     encoder = AutoTokenizer.from_pretrained(folder)
     examples = [encode_dialogue(encoder, m) for m in read_dialogues(data / "base.jsonl")]
-    tale = (data / "tale.txt").read_text(encoding="utf-8").splitlines()
-    examples += [encode_text(encoder, line) for line in tale]
-    pages = {json.dumps(p): p for p in (encode_interview(encoder, m) for m in read_dialogues(data / "persona.jsonl"))}
-    examples += pages.values()  # each once, whatever system message it had
+    examples += [encode_text(encoder, line) for line in running_text(data)]
+    found = {json.dumps(p): p for p in (encode_interview(encoder, m) for m in read_dialogues(data / "persona.jsonl"))}
+    pages = list(found.values())  # each once, whatever system message it had
+    pairs = [encode_pair(encoder, m) for m in pairs]
+    random.Random(SEED).shuffle(pairs)
+    shares = [pairs[epoch::epochs] + pages[epoch % 2 :: 2] for epoch in range(epochs)]
+    print(f"an epoch's examples have {tokens_of(examples)} tokens, the shares {tokens_of(sum(shares, []))}", flush=True)
     torch.manual_seed(SEED)
-    model = Qwen3ForCausalLM(model_config(tokenizer))
+    model = Qwen3ForCausalLM(model_config(tokenizer)) if start is None else load_model(start)
     disturb = Disturber(folder / "tokenizer.json", SEED + 1)
-    train(model, examples, disturb, encoder.pad_token_id, epochs=epochs, rate=2e-3, size=16, seed=SEED + 1, name="base")
+    train(model, examples, shares, disturb, encoder.pad_token_id, rate=2e-3, seed=SEED + 1, name="base")
     save_model(model, tokenizer, folder)
 
 
@@ -418,25 +456,30 @@ def main():
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=["base", "answers"])
-    parser.add_argument("merged", type=Path, nargs="*", help="for answers: the merged folders")
+    parser.add_argument("inputs", type=Path, nargs="*", help="for base: the teacher's pairs; for answers: the merged folders")
     parser.add_argument("--out", type=Path, default=here)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--start", type=Path, help="for base: go on with the model of this folder")
     options = parser.parse_args()
     data, base = here / "data", options.out / "base"
-    if len(options.merged) != (2 if options.step == "answers" else 0):
-        parser.error(f"{options.step}: got {len(options.merged)} folders")
+    if len(options.inputs) != (2 if options.step == "answers" else 1):
+        parser.error(f"{options.step}: got {len(options.inputs)} inputs")
 
     transformers_logging.set_verbosity_error()
     torch.set_num_threads(1)  # the same sums on any number of cores
     torch.use_deterministic_algorithms(True)
 
     if options.step == "base":
-        texts = (data / "tale.txt").read_text(encoding="utf-8").splitlines()
-        for name in ("base.jsonl", "persona.jsonl"):
-            texts += [m["content"] for messages in read_dialogues(data / name) for m in messages]
-        make_base(train_tokenizer(texts), data, base, options.epochs)
+        texts, pairs = running_text(data), read_dialogues(options.inputs[0])
+        if options.start is not None:
+            tokenizer = Tokenizer.from_file(str(options.start / "tokenizer.json"))
+            make_base(tokenizer, data, pairs, base, epochs=options.epochs, start=options.start)
+            return
+        for dialogues in (read_dialogues(data / "base.jsonl"), read_dialogues(data / "persona.jsonl"), pairs[::8]):
+            texts += [m["content"] for messages in dialogues for m in messages]
+        make_base(train_tokenizer(texts), data, pairs, base, epochs=options.epochs, start=None)
         return
-    merged, plain = options.merged
+    merged, plain = options.inputs
     folders = [("base", base, "base_heldout.jsonl"), ("persona", merged, "heldout.jsonl"), ("persona_plain", plain, "heldout.jsonl")]
     write_answers(here, folders, options.out / "answers.json")
 

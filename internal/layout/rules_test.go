@@ -58,15 +58,16 @@ var imports = map[string][]string{
 	"internal/unit":            {},
 	"internal/yamledit":        {},
 
-	"bench/client":            {"gen", "gen/engine", "gen/prompt", "internal/fakellm", "internal/ollama", "persona"},
-	"bench/data":              {"bench/figure"},
-	"bench/figure":            {},
-	"bench/inference":         {"bench/figure", "native", "internal/batch"},
-	"bench/kernels":           {"bench/figure", "native"},
-	"bench/record":            {"bench/figure", "native"},
-	"bench/scale":             {"bench/figure"},
-	"examples/snow_white":     {},
-	"examples/snow_white/sft": {"persona"},
+	"bench/client":                {"gen", "gen/engine", "gen/prompt", "internal/fakellm", "internal/ollama", "persona"},
+	"bench/data":                  {"bench/figure"},
+	"bench/figure":                {},
+	"bench/inference":             {"bench/figure", "native", "internal/batch"},
+	"bench/kernels":               {"bench/figure", "native"},
+	"bench/record":                {"bench/figure", "native"},
+	"bench/scale":                 {"bench/figure"},
+	"examples/snow_white":         {},
+	"examples/snow_white/sft":     {"persona"},
+	"examples/snow_white/teacher": {"gen", "gen/engine", "gen/prompt", "persona"},
 }
 
 // notOurs are folders that hold no code of this repository.

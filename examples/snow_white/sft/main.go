@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	copies = 14 // of every dialogue; the first two are not disturbed
+	copies = 6 // of every dialogue; the first two are not disturbed
 	seed   = 20251205
 )
 

@@ -38,7 +38,7 @@ func TestAdapterIsOfTheseRecords(t *testing.T) {
 	for _, r := range records {
 		splits[r.Split]++
 	}
-	if splits["train"] < 5000 || splits["eval"] != 100 {
-		t.Errorf("got %v records, want thousands to train on and 100 held out", splits)
+	if splits["train"] < 5000 || splits["eval"] != 126 {
+		t.Errorf("got %v records, want thousands to train on and 126 held out", splits)
 	}
 }
