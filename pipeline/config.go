@@ -100,11 +100,13 @@ type Train struct {
 
 // Eval says how the model is interviewed.
 type Eval struct {
-	Off     bool `yaml:"off"`
-	NoGate  bool `yaml:"no_gate"` // a lost persona is told, and does not end the run
-	Samples int  `yaml:"samples"` // further interviews with the card's sampling
-	Seed    int  `yaml:"seed"`
-	Threads int  `yaml:"threads"`
+	Off    bool `yaml:"off"`
+	NoGate bool `yaml:"no_gate"` // a lost persona is told, and does not end the run
+	// Gates replace those of the card, for the interview.
+	Gates   map[string]float64 `yaml:"gates"`
+	Samples int                `yaml:"samples"` // further interviews with the card's sampling
+	Seed    int                `yaml:"seed"`
+	Threads int                `yaml:"threads"`
 }
 
 // VTuber says where a character is set up; without a folder none is.

@@ -291,7 +291,11 @@ func (w *way) check() step {
 		if err != nil {
 			return nil, err
 		}
-		card, err := cardWithout(w.Card, notForCheck...)
+		gated, err := w.Card.WithGates(w.Config.Gates)
+		if err != nil {
+			return nil, err
+		}
+		card, err := cardWithout(gated, notForCheck...)
 		if err != nil {
 			return nil, err
 		}
@@ -300,12 +304,12 @@ func (w *way) check() step {
 			inputs = append(inputs, File{Path: w.profile()})
 		}
 		settings := map[string]any{"card": card, "near_duplicate": w.Config.Prepare.NearDuplicate, "max_length": w.Config.Train.MaxLength}
-		return &task{inputs: inputs, settings: settings, run: func(ctx context.Context, k *work) error { return w.runCheck(ctx, k, records) }}, nil
+		return &task{inputs: inputs, settings: settings, run: func(ctx context.Context, k *work) error { return w.runCheck(ctx, k, gated, records) }}, nil
 	}}
 }
 
-func (w *way) runCheck(ctx context.Context, k *work, path string) error {
-	renderer, err := persona.NewRenderer(w.Card, persona.Options{})
+func (w *way) runCheck(ctx context.Context, k *work, card *persona.Card, path string) error {
+	renderer, err := persona.NewRenderer(card, persona.Options{})
 	if err != nil {
 		return err
 	}
@@ -313,7 +317,7 @@ func (w *way) runCheck(ctx context.Context, k *work, path string) error {
 	if err != nil {
 		return err
 	}
-	o := check.Options{Card: w.Card, Threshold: w.Config.Prepare.NearDuplicate, MaxLength: w.Config.Train.MaxLength, NoProtective: len(w.Card.ProtectiveTopics) == 0}
+	o := check.Options{Card: card, Threshold: w.Config.Prepare.NearDuplicate, MaxLength: w.Config.Train.MaxLength, NoProtective: len(card.ProtectiveTopics) == 0}
 	o.Progress = func(done, total int64) { k.progress(done, total, "") }
 	if exists(w.profile()) {
 		if o.Profile, err = persona.ReadProfile(w.profile()); err != nil {

@@ -213,13 +213,17 @@ func (w *way) eval() step {
 		if err != nil {
 			return nil, err
 		}
-		card, err := cardWithout(w.Card, "scenes_per_paragraph", "dialogues_per_scene", "profile", "scene_types", "unknown_speakers")
+		gated, err := w.Card.WithGates(w.Config.Eval.Gates)
+		if err != nil {
+			return nil, err
+		}
+		card, err := cardWithout(gated, "scenes_per_paragraph", "dialogues_per_scene", "profile", "scene_types", "unknown_speakers")
 		if err != nil {
 			return nil, err
 		}
 		e := w.Config.Eval
 		o := eval.Options{
-			Card: w.Card, CardPath: w.CardPath, Models: models, DataPath: records, End: end(s), Samples: e.Samples, Seed: uint32(e.Seed),
+			Card: gated, CardPath: w.CardPath, Models: models, DataPath: records, End: end(s), Samples: e.Samples, Seed: uint32(e.Seed),
 			Parallel: 8, GPULayers: -1, Threads: e.Threads,
 		}
 		settings := map[string]any{"card": card, "samples": e.Samples, "end": o.End, "no_gate": e.NoGate}

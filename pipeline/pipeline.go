@@ -80,8 +80,10 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.Config.Check(); err != nil {
 		return nil, fmt.Errorf("run: %w", err)
 	}
-	if err := o.mergeGates(); err != nil {
-		return nil, fmt.Errorf("run: %w", err)
+	for _, gates := range []map[string]float64{o.Config.Gates, o.Config.Eval.Gates} {
+		if _, err := o.Card.WithGates(gates); err != nil {
+			return nil, fmt.Errorf("run: %w", err)
+		}
 	}
 	if !o.DryRun {
 		if err := os.MkdirAll(o.Root, 0o777); err != nil {
@@ -124,19 +126,6 @@ func (o *Options) defaults() {
 			*say = func(string) {}
 		}
 	}
-}
-
-// mergeGates puts the settings' gates into a copy of the card.
-func (o *Options) mergeGates() error {
-	if len(o.Config.Gates) == 0 {
-		return nil
-	}
-	card, err := o.Card.WithGates(o.Config.Gates)
-	if err != nil {
-		return err
-	}
-	o.Card = card
-	return nil
 }
 
 func (o *Options) result(m *machine, begin time.Time) *Result {

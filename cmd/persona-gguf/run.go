@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -179,11 +180,14 @@ func again(args []string) string {
 // runWay runs, and shows how it goes.
 func (a *app) runWay(cmd *cobra.Command, o pipeline.Options) error {
 	o.Info, o.Warn = func(s string) { slog.Info(s) }, func(s string) { slog.Warn(s) }
+	var mu sync.Mutex // progress may come from several goroutines
 	stop := func() {}
 	var set func(done, total int64, detail string)
 	defer func() { stop() }()
 	began := false
 	o.Status = func(all []pipeline.StepStatus, at int) {
+		mu.Lock()
+		defer mu.Unlock()
 		stop()
 		stop, set = func() {}, nil
 		if !began && !o.DryRun {
@@ -193,6 +197,8 @@ func (a *app) runWay(cmd *cobra.Command, o pipeline.Options) error {
 		fmt.Fprintln(a.stderr, stepLine(&all[at], at, len(all)))
 	}
 	o.Progress = func(step string, done, total int64, detail string) {
+		mu.Lock()
+		defer mu.Unlock()
 		if set == nil {
 			set, stop = a.stderr.steps(step)
 		}
