@@ -55,7 +55,7 @@ func (o options) together(ctx context.Context, all *rates, name, file string, pa
 	}
 	computed := float64(parallel * o.npp)
 	if shared {
-		computed = float64(o.npp)
+		computed = float64(o.npp + parallel - 1) // each has a last token of its own
 	}
 	decoded := float64(parallel * o.ntg)
 	addAll(all, name, parallel, figure.Ours, shared, computed/first, decoded/answers, (computed+decoded)/(first+answers))

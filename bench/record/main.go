@@ -35,8 +35,7 @@ type options struct {
 	rounds           int
 	weights          int64
 	rows             int
-	npl              string
-	gpuLayers        int
+	inferenceArgs    string
 	render           bool
 }
 
@@ -52,8 +51,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "times that everything is measured")
 	flag.Int64Var(&o.weights, "weights", 1<<24, "weights of each type that the row encoders are compared on")
 	flag.IntVar(&o.rows, "rows", 40_000, "dialogues for the data pipeline")
-	flag.StringVar(&o.npl, "npl", "1,4,8,16", "dialogues at once")
-	flag.IntVar(&o.gpuLayers, "ngl", -1, "layers on the GPU; -1: all")
+	flag.StringVar(&o.inferenceArgs, "inference", "", "more arguments for bench/inference, such as \"-npl 1,8,64 -b 2048\"")
 	flag.BoolVar(&o.render, "render", false, "measure nothing, write the page")
 	flag.Parse()
 	o.shapes, o.sections = strings.Split(*shapes, ","), strings.Split(*sections, ",")
@@ -167,8 +165,8 @@ func (o options) inference(ctx context.Context, r *record, out string) error {
 			return err
 		}
 		model := shape + " q4_0"
-		if err := program(ctx, "./bench/inference", "-m", model+"="+file, "-rounds", strconv.Itoa(o.rounds), "-npl", o.npl,
-			"-ngl", strconv.Itoa(o.gpuLayers), "-json", out); err != nil {
+		args := []string{"-m", model + "=" + file, "-rounds", strconv.Itoa(o.rounds), "-json", out}
+		if err := program(ctx, "./bench/inference", append(args, strings.Fields(o.inferenceArgs)...)...); err != nil {
 			return err
 		}
 		var rates []figure.Rate
