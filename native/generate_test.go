@@ -188,3 +188,20 @@ func TestGenerateErrors(t *testing.T) {
 		t.Error("no sampler: no error")
 	}
 }
+
+// BenchmarkPiece is what a token costs between its choice and the callback: its bytes, stop texts, whole characters. To
+// compare with the milliseconds of a token's computation.
+func BenchmarkPiece(b *testing.B) {
+	n := 0
+	p := newPieces([]string{"<|im_end|>", "\n\nUser:"}, func(piece string) bool { n += len(piece); return true })
+	pieces := [][]byte{[]byte(" the"), []byte("\xeb\xb0"), []byte("\xb1"), []byte("<"), []byte("b")}
+	for i := 0; b.Loop(); i++ {
+		if i%512 == 0 {
+			p.buf, p.sent = p.buf[:0], 0
+		}
+		p.add(pieces[i%len(pieces)])
+	}
+	if n == 0 {
+		b.Fatal("got no piece")
+	}
+}

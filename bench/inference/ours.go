@@ -91,10 +91,18 @@ func ask(ctx context.Context, e *batch.Engine, prompts [][]llama.Token, n int) (
 }
 
 // callbacks generates the same number of tokens by computing alone, with choosing of the most likely one, and with a
-// callback that gets every piece of text.
+// callback that gets every piece of text. It does so on a thread that ends with it, and with the thread ends its team of
+// OpenMP threads: with one that is left behind, libgomp counts more threads than CPUs and slows all others down.
 func (o options) callbacks(ctx context.Context, all *rates, name, file string) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		done <- o.measureCallbacks(ctx, all, name, file)
+	}()
+	return <-done
+}
+
+func (o options) measureCallbacks(ctx context.Context, all *rates, name, file string) error {
 	mp := llama.DefaultModelParams()
 	mp.GPULayers = o.gpuLayers
 	model, err := llama.LoadModel(file, mp)
