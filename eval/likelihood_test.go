@@ -267,7 +267,7 @@ func TestBadData(t *testing.T) {
 // options interview files of the example.
 func options(t *testing.T, models ...string) Options {
 	t.Helper()
-	return Options{Card: exampleCard(t), CardPath: example + "/persona.yaml", Models: models, Parallel: 8, Seed: 1, Threads: 1}
+	return Options{Card: exampleCard(t), CardPath: "testdata/persona.yaml", Models: models, Parallel: 8, Seed: 1, Threads: 1}
 }
 
 // TestAgentsFormat: the other format's prompts and answers, with the space behind the colon.

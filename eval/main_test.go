@@ -60,7 +60,7 @@ func convertTo(out, dir, outType string, adapters []lora.Source) error {
 
 func exampleCard(t *testing.T) *persona.Card {
 	t.Helper()
-	card, err := persona.Read(example + "/persona.yaml")
+	card, err := persona.Read("testdata/persona.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

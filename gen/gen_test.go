@@ -442,7 +442,7 @@ func TestNearDuplicates(t *testing.T) {
 	}
 	w.start(t)
 	o := w.options(t, prompt.Dialogue)
-	o.Parallel = 1
+	o.Parallel, o.Card.Shares = 1, persona.Shares{}
 	report, err := Run(t.Context(), o)
 	if !errors.Is(err, ErrOpen) || report.Done != 1 || report.Reasons["near_duplicate"] != 23 || len(report.Duplicates) != 6 {
 		t.Fatalf("got %+v, %v", report, err)
@@ -762,7 +762,7 @@ func TestText(t *testing.T) {
 	w.start(t)
 	for _, kind := range []prompt.Kind{prompt.Scene, prompt.Dialogue} {
 		o := w.options(t, kind)
-		o.Format = Text
+		o.Format, o.Card.Shares.Identity = Text, 0
 		if report := mustRun(t, o); report.Open != 0 {
 			t.Errorf("%s: got %+v", kind, report)
 		}

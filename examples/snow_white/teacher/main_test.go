@@ -50,8 +50,8 @@ func TestRun(t *testing.T) {
 		}
 	}
 	// Scenes, dialogues and protective ones of the two rounds.
-	if got, want := bytes.Count(texts[0], []byte("\n")), 36+30*3+12+36+24*4+24; got != want {
-		t.Errorf("got %d pairs, want %d: one for each call, none of them refused", got, want)
+	if got, want := bytes.Count(texts[0], []byte("\n")), 36+30*3+12+36+24*4+24; got < want || got > want+want/20 {
+		t.Errorf("got %d pairs, want %d: one for each call, at most one in twenty of them refused", got, want)
 	}
 	if scenes < 24 || identity < 5 || protective < 40 {
 		t.Errorf("got %d calls for scenes, %d identity and %d protective dialogues, want more", scenes, identity, protective)
