@@ -58,8 +58,8 @@ func TestBadBases(t *testing.T) {
 		}
 	}
 	o, _ := fakeOptions(t, "ok")
-	o.MaxLength = 4096
-	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "max_length: got 4096 tokens, want at most the 2048") {
+	o.MaxLength = 16384
+	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "max_length: got 16384 tokens, want at most the 8192") {
 		t.Errorf("too long for the model: got %v", err)
 	}
 }

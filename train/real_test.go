@@ -118,7 +118,7 @@ func TestTrainer(t *testing.T) {
 		}
 	}
 	if m.Result.Optimizer != "adamw_torch" || m.Result.Records != 42 || m.Result.EvalRecords != 6 || *m.Result.BestEvalLoss != eval[1] ||
-		string(m.Tokens.EOS) != "2002" || string(m.Tokens.Pad) != "2000" || m.Tokens.End["<|im_end|>"] != 2002 || m.Versions["trl"] != "1.16.0" {
+		string(m.Tokens.EOS) != "2502" || string(m.Tokens.Pad) != "2500" || m.Tokens.End["<|im_end|>"] != 2502 || m.Versions["trl"] != "1.16.0" {
 		t.Errorf("training.json: got %+v", m)
 	}
 	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
@@ -277,7 +277,7 @@ func checkSample(t *testing.T, s event, want persona.Record) {
 		if label != s.IDs[i] {
 			t.Errorf("label %d: got %d, want the id %d", i, label, s.IDs[i])
 		}
-		if label == 2002 {
+		if label == 2502 {
 			ends++
 		}
 	}
