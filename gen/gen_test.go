@@ -329,7 +329,10 @@ func TestBadAnswers(t *testing.T) {
 			}
 			w.start(t)
 			o := w.options(t, prompt.Dialogue)
-			o.Count, o.Tries, o.ServerTries, o.Timeout, o.Parallel = 1, 2, 3, 50*time.Millisecond, 8
+			o.Count, o.Tries, o.ServerTries, o.Timeout, o.Parallel = 1, 2, 3, time.Minute, 8
+			if reason == "timeout" {
+				o.Timeout = 50 * time.Millisecond
+			}
 			report, err := Run(t.Context(), o)
 			if !errors.Is(err, ErrOpen) || report.Open != 6 || len(report.Keys) != 6 || report.Reasons[reason] != 6 {
 				t.Fatalf("got %+v, %v, want 6 keys open for %s", report, err, reason)
