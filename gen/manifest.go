@@ -103,14 +103,7 @@ func readManifest(dir string) (*Manifest, error) {
 	return m, nil
 }
 
-func (m *Manifest) write() error {
-	return atomicfile.WriteFile(m.path, func(w io.Writer) error {
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		return e.Encode(m)
-	})
-}
+func (m *Manifest) write() error { return atomicfile.WriteJSON(m.path, m) }
 
 func (m *Manifest) find(id string) *RunEntry {
 	for _, e := range m.Runs {

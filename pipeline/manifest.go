@@ -114,14 +114,7 @@ func openManifest(root, card string, now time.Time) (*Manifest, error) {
 	return m, err
 }
 
-func (m *Manifest) write() error {
-	return atomicfile.WriteFile(filepath.Join(m.root, ManifestName), func(w io.Writer) error {
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		return e.Encode(m)
-	})
-}
+func (m *Manifest) write() error { return atomicfile.WriteJSON(filepath.Join(m.root, ManifestName), m) }
 
 // Find gives the record of a step, nil if there is none.
 func (m *Manifest) Find(step string) *Record {

@@ -8,6 +8,7 @@ package atomicfile
 import (
 	"bufio"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -246,4 +247,14 @@ func unwrap(err error) error {
 		return e.Err
 	}
 	return err
+}
+
+// WriteJSON writes v to path as JSON, indented by two spaces, with < and & as they are, by WriteFile.
+func WriteJSON(path string, v any) error {
+	return WriteFile(path, func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	})
 }
