@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	llama "github.com/go-skynet/go-llama.cpp"
+
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/lora"
 	"github.com/persona-gguf/persona-gguf/quant"
@@ -196,6 +198,33 @@ func (s *f16Source) ReadTensorAt(name string, p []byte, off int64) error {
 		begin += size
 	}
 	return nil
+}
+
+// EncodeRowsAt encodes rows that lie in one segment and that no permutation moves, through f16 without storing it.
+func (s *f16Source) EncodeRowsAt(dst []byte, typ gguf.Type, name string, off, size int64, importance []float32) bool {
+	t := s.byName[name]
+	if t == nil || t.Type != gguf.F16 || t.op == opPermuteQ || t.op == opPermuteK {
+		return false
+	}
+	begin := int64(0) // of the segment, in output bytes
+	for _, seg := range t.segs {
+		row := piece{t, seg, 0, 1}.outBytes()
+		if end := begin + row*seg.rows; off >= end {
+			begin = end
+			continue
+		}
+		if off+size > begin+row*seg.rows || (off-begin)%row != 0 || size%row != 0 {
+			return false
+		}
+		p := piece{t, seg, (off - begin) / row, size / row}
+		src, dtype, err := s.w.read(p)
+		if err != nil {
+			return false
+		}
+		defer s.w.bufs.Put(src)
+		return llama.EncodeRowsThroughF16(dst, uint32(typ), src, uint32(readable[dtype]), p.rowLen(), importance) == nil
+	}
+	return false
 }
 
 // readSegment encodes a part of one segment. Rows that a permutation keeps together are

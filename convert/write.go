@@ -227,26 +227,11 @@ func (w *writer) encode(p piece) ([]byte, error) {
 	if p.seg.src == nil {
 		return float32Bytes(p.t.values), nil
 	}
-	src := w.bufs.Get(int(p.inBytes()))
-	defer func() { w.bufs.Put(src) }()
-	rowBytes := p.seg.rowBytes()
-	if err := p.seg.src.ReadAt(src, (p.seg.first+p.first)*rowBytes); err != nil {
+	src, dtype, err := w.read(p)
+	if err != nil {
 		return nil, err
 	}
-	dtype := p.seg.src.DType
-	switch p.t.op {
-	case opPermuteQ, opPermuteK:
-		dst := w.bufs.Get(len(src))
-		permute(dst, src, p.t.group, p.unitBytes())
-		src, dst = dst, src
-		w.bufs.Put(dst)
-	case opAddOne:
-		dst := w.bufs.Get(len(src) / int(dtype.Size()) * 4)
-		addOne(dst, src, dtype)
-		src, dst = dst, src
-		w.bufs.Put(dst)
-		dtype = safetensors.F32
-	}
+	defer w.bufs.Put(src)
 	out := w.bufs.Get(int(p.outBytes()))
 	if err := llama.EncodeRows(out, uint32(p.t.Type), src, uint32(readable[dtype]), p.rowLen(), nil); err != nil {
 		w.bufs.Put(out)
@@ -256,6 +241,28 @@ func (w *writer) encode(p piece) ([]byte, error) {
 		w.overflow.Store(true)
 	}
 	return out, nil
+}
+
+// read reads one piece and does to its values what its tensor wants; the result, in the type that is given, comes from w.bufs.
+func (w *writer) read(p piece) (src []byte, dtype safetensors.DType, err error) {
+	src, dtype = w.bufs.Get(int(p.inBytes())), p.seg.src.DType
+	if err := p.seg.src.ReadAt(src, (p.seg.first+p.first)*p.seg.rowBytes()); err != nil {
+		w.bufs.Put(src)
+		return nil, dtype, err
+	}
+	switch p.t.op {
+	case opPermuteQ, opPermuteK:
+		dst := w.bufs.Get(len(src))
+		permute(dst, src, p.t.group, p.unitBytes())
+		w.bufs.Put(src)
+		return dst, dtype, nil
+	case opAddOne:
+		dst := w.bufs.Get(len(src) / int(dtype.Size()) * 4)
+		addOne(dst, src, dtype)
+		w.bufs.Put(src)
+		return dst, safetensors.F32, nil
+	}
+	return src, dtype, nil
 }
 
 // float32Bytes writes values as little-endian bytes.

@@ -181,3 +181,60 @@ func TestValidateWithKernels(t *testing.T) {
 		}
 	}
 }
+
+// TestEncodeRowsThroughF16 wants the bytes of storing rows as F16 first, from each of its sources, and an error where
+// a value is not finite then.
+func TestEncodeRowsThroughF16(t *testing.T) {
+	defer useKernels(t, "")
+	rng := rand.New(rand.NewPCG(5, 6))
+	const rows, n = 5, 768
+	numbers := oddRows(rng, rows, n)
+	for i, x := range numbers {
+		numbers[i] = max(-60000, min(x, 60000))
+	}
+	for _, set := range AvailableKernels() {
+		useKernels(t, set)
+		for _, from := range []TensorType{typeF32, typeF16, typeBF16} {
+			src := encodeAs(t, from, f32Bytes(numbers), typeF32, n)
+			for _, typ := range append(kernelTypes, typeF32, typeF16, typeBF16) {
+				want := encodeAs(t, typ, encodeAs(t, typeF16, src, from, n), typeF16, n)
+				got, intact := guarded(len(want))
+				if err := EncodeRowsThroughF16(got, uint32(typ), src, uint32(from), n, nil); err != nil || !intact() || !bytes.Equal(got, want) {
+					t.Fatalf("%s, %s to %s: %v, the same bytes: %v", set, from, typ, err, bytes.Equal(got, want))
+				}
+			}
+			for _, at := range []int{0, 13, n*rows - 1} {
+				bad := withValue(numbers, at, float32(math.Inf(-1)))
+				q4 := make([]byte, rows*n/32*18)
+				if err := EncodeRowsThroughF16(q4, 2, encodeAs(t, from, bad, typeF32, n), uint32(from), n, nil); err == nil || !strings.Contains(err.Error(), "not finite") {
+					t.Errorf("%s, %s with an infinite value at %d: got %v", set, from, at, err)
+				}
+			}
+		}
+	}
+	if err := EncodeRowsThroughF16(make([]byte, 18), 2, make([]byte, 34), 8, 32, nil); err == nil {
+		t.Error("rows of q8_0: accepted")
+	}
+}
+
+// encodeAs encodes rows of n values, which must succeed.
+func encodeAs(t *testing.T, typ TensorType, src []byte, from TensorType, n int64) []byte {
+	t.Helper()
+	in, _ := from.RowSize(n)
+	out, err := typ.RowSize(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst := make([]byte, int64(len(src))/in*out)
+	if err := EncodeRows(dst, uint32(typ), src, uint32(from), n, nil); err != nil {
+		t.Fatal(err)
+	}
+	return dst
+}
+
+// withValue is x with one value in the place of another, as bytes.
+func withValue(x []float32, at int, v float32) []byte {
+	b := bytes.Clone(f32Bytes(x))
+	copy(b[4*at:], f32Bytes([]float32{v}))
+	return b
+}

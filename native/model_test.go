@@ -382,7 +382,7 @@ func TestErrorsAtTheSameTime(t *testing.T) {
 func TestAssertBecomesError(t *testing.T) {
 	row := make([]byte, 4*256)
 	dst := make([]byte, 66)
-	err := encodeRows(dst, 16 /* IQ2_XXS */, row, 0, 1, 256, nil)
+	err := encodeRows(dst, 16 /* IQ2_XXS */, row, 0, 1, 256, nil, false)
 	if !errors.Is(err, errAssert) || !strings.Contains(err.Error(), "imatrix != NULL") {
 		t.Errorf("got %v", err)
 	}

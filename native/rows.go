@@ -125,6 +125,22 @@ func RequiresImatrix(t uint32) bool {
 // be encoded in pieces, from many goroutines at once. The memory a call needs
 // besides is about 128 KiB, or one row as f32 if that is more.
 func EncodeRows(dst []byte, dstType uint32, src []byte, srcType uint32, nPerRow int64, imatrix []float32) error {
+	return encodeChecked(dst, dstType, src, srcType, nPerRow, imatrix, false)
+}
+
+// EncodeRowsThroughF16 is EncodeRows for rows that would first be stored as F16: the bytes are those of encoding to
+// F16 and from there to dstType, in one pass. srcType is F32, F16 or BF16. It is an error if a value is not finite as
+// F16; dst is of no use then.
+func EncodeRowsThroughF16(dst []byte, dstType uint32, src []byte, srcType uint32, nPerRow int64, imatrix []float32) error {
+	switch TensorType(srcType) {
+	case C.GGML_TYPE_F32, C.GGML_TYPE_F16, C.GGML_TYPE_BF16:
+		return encodeChecked(dst, dstType, src, srcType, nPerRow, imatrix, true)
+	}
+	return fmt.Errorf("encode rows through f16: got rows of %s, want f32, f16 or bf16", TensorType(srcType))
+}
+
+// encodeChecked checks the arguments and encodes.
+func encodeChecked(dst []byte, dstType uint32, src []byte, srcType uint32, nPerRow int64, imatrix []float32, throughF16 bool) error {
 	dt, st := TensorType(dstType), TensorType(srcType)
 	if !dt.CanEncode() {
 		return fmt.Errorf("encode rows: no encoder for tensor type %s", dt)
@@ -149,7 +165,7 @@ func EncodeRows(dst []byte, dstType uint32, src []byte, srcType uint32, nPerRow 
 	if rows == 0 {
 		return nil
 	}
-	return encodeRows(dst, dt, src, st, rows, nPerRow, imatrix)
+	return encodeRows(dst, dt, src, st, rows, nPerRow, imatrix, throughF16)
 }
 
 // EncodeFloats is EncodeRows for numbers that are float32 in memory.
@@ -162,10 +178,14 @@ func FloatBytes(v []float32) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
 }
 
-// encodeRows is EncodeRows without its checks.
-func encodeRows(dst []byte, dt TensorType, src []byte, st TensorType, rows, nPerRow int64, imatrix []float32) error {
+// encodeRows is encodeChecked without its checks.
+func encodeRows(dst []byte, dt TensorType, src []byte, st TensorType, rows, nPerRow int64, imatrix []float32, throughF16 bool) error {
+	through := C.int32_t(0)
+	if throughF16 {
+		through = 1
+	}
 	r := C.nl_encode_rows((*C.uint8_t)(&dst[0]), C.int32_t(dt), (*C.uint8_t)(&src[0]), C.int32_t(st),
-		C.int64_t(rows), C.int64_t(nPerRow), (*C.float)(unsafe.SliceData(imatrix)))
+		C.int64_t(rows), C.int64_t(nPerRow), (*C.float)(unsafe.SliceData(imatrix)), through)
 	err := check(r, "encode rows", "to "+dt.String())
 	if e, ok := err.(*Error); ok && e.err == ErrBroken {
 		e.err = errAssert // there is no object that could be broken

@@ -1036,6 +1036,8 @@ constexpr int64_t row_chunk = 32 * 1024; // elements, at least one row
 static void to_f32(const uint8_t * src, int32_t type, float * dst, int64_t n) {
     if (type == GGML_TYPE_F16) {
         kernel_f16_to_f32(reinterpret_cast<const ggml_fp16_t *>(src), dst, n);
+    } else if (type == GGML_TYPE_BF16) {
+        kernel_bf16_to_f32(src, dst, n);
     } else {
         ggml_get_type_traits((ggml_type) type)->to_float(src, dst, n);
     }
@@ -1066,16 +1068,19 @@ void nl_use_kernels(int32_t set) {
     kernels_off.store(set == kernels_plain);
 }
 
-nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row, const float * imatrix) {
+nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row, const float * imatrix, int32_t through_half) {
     return guarded([&](nl_result &) {
         const size_t  src_row = ggml_row_size((ggml_type) src_type, n_per_row);
         const size_t  dst_row = ggml_row_size((ggml_type) dst_type, n_per_row);
         const int64_t step    = std::max<int64_t>(1, row_chunk / n_per_row);
-        const bool direct = src_type == GGML_TYPE_F32 && reinterpret_cast<uintptr_t>(src) % alignof(float) == 0;
+        const bool direct = !through_half && src_type == GGML_TYPE_F32 && reinterpret_cast<uintptr_t>(src) % alignof(float) == 0;
         std::vector<float> buf(direct ? 0 : (size_t) (std::min(step, nrows) * n_per_row));
         for (int64_t i = 0; i < nrows; i += step) {
             const int64_t n = std::min(step, nrows - i);
-            const float * x = rows_to_f32(src + i * src_row, src_type, n * n_per_row, buf);
+            if (through_half && !kernel_through_half((ggml_type) src_type, src + i * src_row, buf.data(), n * n_per_row)) {
+                fail("a value is not finite as f16");
+            }
+            const float * x = through_half ? buf.data() : rows_to_f32(src + i * src_row, src_type, n * n_per_row, buf);
             if (dst_type == GGML_TYPE_F16) {
                 kernel_f32_to_f16(x, reinterpret_cast<ggml_fp16_t *>(dst + i * dst_row), n * n_per_row);
                 continue;

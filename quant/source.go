@@ -32,3 +32,10 @@ func (s fileSource) Paths() []string {
 	}
 	return paths
 }
+
+// Encoder is a Source that can encode rows without making their bytes first. EncodeRowsAt writes to dst, as the
+// quantized type, the rows whose bytes ReadTensorAt would give as [off, off+size), and tells whether it did: where it did not,
+// which is no error, they are read and encoded the other way. The bytes are the same.
+type Encoder interface {
+	EncodeRowsAt(dst []byte, t gguf.Type, name string, off, size int64, importance []float32) bool
+}

@@ -189,6 +189,9 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 // are checked for numbers that are none, as the reference does.
 func (p *Plan) encode(c *piece, buffers *pipe.Buffers) ([]byte, error) {
 	t := c.tensor
+	if dst := p.encodeAtSource(c, buffers); dst != nil {
+		return dst, nil
+	}
 	src := buffers.Get(int(c.size))
 	if err := p.src.ReadTensorAt(t.SourceName, src, c.off); err != nil {
 		return nil, err
@@ -209,4 +212,19 @@ func (p *Plan) encode(c *piece, buffers *pipe.Buffers) ([]byte, error) {
 		return nil, fmt.Errorf("tensor %s: to %s: %w", t.Name, t.Type, err)
 	}
 	return dst, nil
+}
+
+// encodeAtSource has the source encode a piece, if it can; nil if it did not, or if there may be something to report.
+func (p *Plan) encodeAtSource(c *piece, buffers *pipe.Buffers) []byte {
+	t := c.tensor
+	source, ok := p.src.(Encoder)
+	if !ok || t.Type == t.SourceType {
+		return nil
+	}
+	dst := buffers.Get(int(c.outSize))
+	if source.EncodeRowsAt(dst, t.Type, t.SourceName, c.off, c.size, c.importance) && llama.ValidateRows(dst, uint32(t.Type)) == nil {
+		return dst
+	}
+	buffers.Put(dst)
+	return nil
 }
