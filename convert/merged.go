@@ -189,7 +189,7 @@ func (s *f16Source) ReadTensorAt(name string, p []byte, off int64) error {
 	}
 	begin := int64(0) // of the segment, in output bytes
 	for _, seg := range t.segs {
-		size := piece{t, seg, 0, seg.rows}.outBytes()
+		size := piece{t: t, seg: seg, rows: seg.rows}.outBytes()
 		if from, to := max(off, begin), min(off+int64(len(p)), begin+size); from < to {
 			if err := s.readSegment(t, seg, p[from-off:to-off], from-begin); err != nil {
 				return err
@@ -208,7 +208,7 @@ func (s *f16Source) EncodeRowsAt(dst []byte, typ gguf.Type, name string, off, si
 	}
 	begin := int64(0) // of the segment, in output bytes
 	for _, seg := range t.segs {
-		row := piece{t, seg, 0, 1}.outBytes()
+		row := piece{t: t, seg: seg, rows: 1}.outBytes()
 		if end := begin + row*seg.rows; off >= end {
 			begin = end
 			continue
@@ -216,7 +216,7 @@ func (s *f16Source) EncodeRowsAt(dst []byte, typ gguf.Type, name string, off, si
 		if off+size > begin+row*seg.rows || (off-begin)%row != 0 || size%row != 0 {
 			return false
 		}
-		p := piece{t, seg, (off - begin) / row, size / row}
+		p := piece{t: t, seg: seg, first: (off - begin) / row, rows: size / row}
 		src, dtype, err := s.w.read(p)
 		if err != nil {
 			return false
@@ -230,14 +230,14 @@ func (s *f16Source) EncodeRowsAt(dst []byte, typ gguf.Type, name string, off, si
 // readSegment encodes a part of one segment. Rows that a permutation keeps together are
 // encoded together.
 func (s *f16Source) readSegment(t *tensor, seg segment, p []byte, off int64) error {
-	row := piece{t, seg, 0, 1}.outBytes()
+	row := piece{t: t, seg: seg, rows: 1}.outBytes()
 	group := t.group
 	if len(seg.src.Shape) == 1 {
 		group = 1 // one row, whose elements are permuted
 	}
 	unit := row * group
 	first, end := off/unit*group, min((off+int64(len(p))+unit-1)/unit*group, seg.rows)
-	enc, err := s.w.encode(piece{t, seg, first, end - first})
+	enc, err := s.w.encode(piece{t: t, seg: seg, first: first, rows: end - first})
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ type piece struct {
 	t           *tensor
 	seg         segment
 	first, rows int64 // within the segment
+	out         int64 // where its bytes go in the output tensor
 }
 
 // rowBytes is the length of one source row in bytes.
@@ -59,10 +60,13 @@ func cut(tensors []*tensor, size int64) []piece {
 		if len(t.segs) == 0 {
 			pieces = append(pieces, piece{t: t})
 		}
+		out := int64(0)
 		for _, s := range t.segs {
 			n := max(size/(s.rowBytes()*t.group), 1) * t.group
 			for first := int64(0); first < s.rows; first += n {
-				pieces = append(pieces, piece{t, s, first, min(n, s.rows-first)})
+				p := piece{t, s, first, min(n, s.rows-first), out}
+				out += p.outBytes()
+				pieces = append(pieces, p)
 			}
 		}
 	}
@@ -154,7 +158,7 @@ func (p *Plan) writeQuantized(ctx context.Context) (*Result, error) {
 	return &Result{Path: p.OutFile, Bytes: r.Bytes, InputBytes: p.InputBytes, Tensors: r.Tensors, Duration: r.Duration}, nil
 }
 
-// writer runs the pieces through the encoders and into the file.
+// writer runs the pieces through the encoders, which write them to their places in the file.
 type writer struct {
 	plan     *Plan
 	pieces   []piece
@@ -162,31 +166,27 @@ type writer struct {
 	overflow atomic.Bool
 }
 
-func (w *writer) run(ctx context.Context, out io.Writer) error {
-	gw, err := w.plan.layout.NewWriter(out)
+func (w *writer) run(ctx context.Context, out io.WriterAt) error {
+	gw, err := w.plan.layout.NewWriterAt(out)
 	if err != nil {
 		return err
 	}
 	o := &w.plan.opts
 	done := w.plan.layout.DataOffset
-	emit := func(i int, enc []byte) error {
+	work := func(_ context.Context, i int) (int, error) {
 		t := w.pieces[i].t
-		if err := gw.WriteTensor(t.Name, enc); err != nil {
-			return err
+		enc, err := w.encode(w.pieces[i])
+		if err != nil {
+			return 0, fmt.Errorf("tensor %s: %w", t.Name, err)
 		}
-		done += int64(len(enc))
-		w.bufs.Put(enc)
-		if o.Progress != nil {
+		defer w.bufs.Put(enc)
+		return len(enc), gw.WriteTensorAt(t.Name, enc, w.pieces[i].out)
+	}
+	emit := func(_, n int) error {
+		if done += int64(n); o.Progress != nil {
 			o.Progress(min(done, w.plan.Size), w.plan.Size)
 		}
 		return nil
-	}
-	work := func(_ context.Context, i int) ([]byte, error) {
-		enc, err := w.encode(w.pieces[i])
-		if err != nil {
-			return nil, fmt.Errorf("tensor %s: %w", w.pieces[i].t.Name, err)
-		}
-		return enc, nil
 	}
 	cost := func(i int) int64 { return w.pieces[i].cost() }
 	if err := pipe.Ordered(ctx, w.limits(), len(w.pieces), cost, work, emit); err != nil {

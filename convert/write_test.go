@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,15 +38,15 @@ func TestPieces(t *testing.T) {
 				for _, threads := range []int{1, 3} {
 					p := newPlan(t, dir, Options{OutType: outType, Threads: threads, Budget: 1})
 					w := &writer{plan: p, pieces: cut(p.tensors, size)}
-					var out bytes.Buffer
-					if err := w.run(context.Background(), &out); err != nil {
+					out := make(memory, p.Size)
+					if err := w.run(context.Background(), out); err != nil {
 						t.Fatal(err)
 					}
 					if want == nil {
-						want = out.Bytes()
+						want = out
 					}
-					if !bytes.Equal(out.Bytes(), want) || int64(out.Len()) != p.Size {
-						t.Errorf("%s %s, pieces of %d bytes, %d encoders: %d bytes that differ from those of whole tensors (%d)", model, outType, size, threads, out.Len(), len(want))
+					if !bytes.Equal(out, want) {
+						t.Errorf("%s %s, pieces of %d bytes, %d encoders: bytes that differ from those of whole tensors", model, outType, size, threads)
 					}
 				}
 			}
@@ -53,16 +54,27 @@ func TestPieces(t *testing.T) {
 	}
 }
 
+// memory is a file of fixed size, each byte of which is to be written once. Different bytes may be written at once.
+type memory []byte
+
+func (m memory) WriteAt(p []byte, off int64) (int, error) {
+	for _, b := range m[off : off+int64(len(p))] {
+		if b != 0 {
+			return 0, errors.New("written twice")
+		}
+	}
+	return copy(m[off:], p), nil
+}
+
 // failingWriter accepts n bytes.
-type failingWriter struct{ n int }
+type failingWriter struct{ left atomic.Int64 }
 
 var errFull = errors.New("disk full")
 
-func (w *failingWriter) Write(p []byte) (int, error) {
-	if len(p) > w.n {
-		return w.n, errFull
+func (w *failingWriter) WriteAt(p []byte, _ int64) (int, error) {
+	if w.left.Add(-int64(len(p))) < 0 {
+		return 0, errFull
 	}
-	w.n -= len(p)
 	return len(p), nil
 }
 
@@ -72,7 +84,9 @@ func TestWriterFails(t *testing.T) {
 	p := newPlan(t, tinyModel(t, "qwen3-tied"), Options{OutType: "f16"})
 	for n := 0; n < int(p.Size); n += int(p.Size)/40 + 1 {
 		w := &writer{plan: p, pieces: cut(p.tensors, 1000)}
-		if err := w.run(context.Background(), &failingWriter{n}); !errors.Is(err, errFull) {
+		out := new(failingWriter)
+		out.left.Store(int64(n))
+		if err := w.run(context.Background(), out); !errors.Is(err, errFull) {
 			t.Errorf("output that fails at byte %d: got %v, want %v", n, err, errFull)
 		}
 	}

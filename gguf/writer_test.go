@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -260,6 +261,103 @@ func TestWriterFails(t *testing.T) {
 			t.Errorf("failure at byte %d: got error %v, want %v", n, err, errDisk)
 		}
 	}
+}
+
+// memory is a file in memory. Different bytes may be written at once.
+type memory []byte
+
+func (m memory) WriteAt(p []byte, off int64) (int, error) { return copy(m[off:], p), nil }
+
+// TestWriterAt writes the pieces of tensors in any order from several goroutines and wants the bytes of Writer.
+func TestWriterAt(t *testing.T) {
+	meta := new(Metadata)
+	var tensors []TensorInfo
+	for i := range 9 {
+		tensors = append(tensors, TensorInfo{Name: fmt.Sprintf("t%d", i), Type: F32, NE: []int64{int64(i*7 + 1)}})
+	}
+	var want bytes.Buffer
+	if err := write(&want, meta, tensors, telling, 5); err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewLayout(meta, tensors, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := memory(bytes.Repeat([]byte{0xee}, int(l.FileSize)))
+	w, err := l.NewWriterAt(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, info := range tensors {
+		data := telling(info)
+		for off := (len(data) - 1) / 5 * 5; off >= 0; off -= 5 {
+			all.Go(func() {
+				if err := w.WriteTensorAt(info.Name, data[off:min(off+5, len(data))], int64(off)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if err := w.Finish(); err != nil || !bytes.Equal(got, want.Bytes()) {
+		t.Errorf("%v, the same bytes: %v", err, bytes.Equal(got, want.Bytes()))
+	}
+}
+
+// TestWriterAtRefuses writes outside, too little and too much, and to a file that fails.
+func TestWriterAtRefuses(t *testing.T) {
+	l, err := NewLayout(new(Metadata), []TensorInfo{{Name: "a", Type: F32, NE: []int64{2}}, {Name: "b", Type: F32, NE: []int64{1}}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := l.NewWriterAt(make(memory, l.FileSize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []struct {
+		name string
+		n    int
+		off  int64
+	}{{"c", 1, 0}, {"a", 9, 0}, {"a", 1, 8}, {"a", 1, -1}, {"b", 2, 3}, {"b", 1, math.MaxInt64}} {
+		if err := w.WriteTensorAt(bad.name, make([]byte, bad.n), bad.off); err == nil || !strings.Contains(err.Error(), bad.name) {
+			t.Errorf("%d bytes of %s at %d: got %v", bad.n, bad.name, bad.off, err)
+		}
+	}
+	if err := w.WriteTensorAt("a", make([]byte, 8), 0); err != nil {
+		t.Error(err)
+	}
+	if err := w.Finish(); err == nil || err.Error() != `write gguf: tensor "b": got 0 bytes, want 4` {
+		t.Errorf("one tensor missing: got %v", err)
+	}
+	for range 2 {
+		if err := w.WriteTensorAt("b", make([]byte, 4), 0); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := w.Finish(); err == nil {
+		t.Error("one tensor twice: no error")
+	}
+	for n := range int(l.FileSize) {
+		bad := &failingAt{left: n}
+		w, err := l.NewWriterAt(bad)
+		if err == nil {
+			err = errors.Join(w.WriteTensorAt("b", make([]byte, 4), 0), w.WriteTensorAt("a", make([]byte, 8), 0))
+		}
+		if !errors.Is(err, errDisk) {
+			t.Errorf("failure after %d bytes: got %v, want %v", n, err, errDisk)
+		}
+	}
+}
+
+// failingAt takes so many bytes.
+type failingAt struct{ left int }
+
+func (f *failingAt) WriteAt(p []byte, _ int64) (int, error) {
+	if f.left -= len(p); f.left < 0 {
+		return 0, errDisk
+	}
+	return len(p), nil
 }
 
 func ExampleLayout() {

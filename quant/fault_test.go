@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -91,16 +92,15 @@ func TestCancelMidway(t *testing.T) {
 // failing is an output on which the write of byte n fails.
 type failing struct {
 	outFile
-	left int64
+	left atomic.Int64
 	err  error
 }
 
-func (f *failing) Write(p []byte) (int, error) {
-	if int64(len(p)) > f.left {
+func (f *failing) WriteAt(p []byte, off int64) (int, error) {
+	if f.left.Add(-int64(len(p))) < 0 {
 		return 0, f.err
 	}
-	f.left -= int64(len(p))
-	return f.outFile.Write(p)
+	return f.outFile.WriteAt(p, off)
 }
 
 func TestWriterFails(t *testing.T) {
@@ -113,7 +113,9 @@ func TestWriterFails(t *testing.T) {
 		}
 		p.create = func(path string) (outFile, error) {
 			f, err := createAtomic(path)
-			return &failing{f, n, syscall.ENOSPC}, err
+			bad := &failing{outFile: f, err: syscall.ENOSPC}
+			bad.left.Store(n)
+			return bad, err
 		}
 		if _, err := p.Write(t.Context()); !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("fault at byte %d: got %v, want ENOSPC", n, err)

@@ -29,7 +29,7 @@ type Result struct {
 
 // outFile is what Write needs of an output file: *atomicfile.File.
 type outFile interface {
-	Write(p []byte) (int, error)
+	WriteAt(p []byte, off int64) (int, error)
 	Preallocate(size int64) error
 	Commit() error
 	Abort() error
@@ -100,6 +100,7 @@ const pieceBytes = 1 << 20
 type piece struct {
 	tensor     *PlannedTensor
 	off, size  int64 // in the source tensor
+	out        int64 // where it goes in the output tensor
 	outSize    int64
 	importance []float32
 }
@@ -114,7 +115,7 @@ func cut(tensors []PlannedTensor) []piece {
 			step := max(1, pieceBytes/t.SourceType.TypeSize()) * t.SourceType.TypeSize()
 			for off := int64(0); off < t.SourceBytes; off += step {
 				size := min(step, t.SourceBytes-off)
-				pieces = append(pieces, piece{tensor: t, off: off, size: size, outSize: size})
+				pieces = append(pieces, piece{tensor: t, off: off, size: size, out: off, outSize: size})
 			}
 			continue
 		}
@@ -142,7 +143,7 @@ func cutRows(t *PlannedTensor) []piece {
 		}
 		for row := int64(0); row < rows; row += step {
 			n := min(step, rows-row)
-			pieces = append(pieces, piece{t, (e*rows + row) * rowIn, n * rowIn, n * rowOut, importance})
+			pieces = append(pieces, piece{t, (e*rows + row) * rowIn, n * rowIn, (e*rows + row) * rowOut, n * rowOut, importance})
 		}
 	}
 	return pieces
@@ -151,7 +152,7 @@ func cutRows(t *PlannedTensor) []piece {
 // rowBytes is RowSize for rows that were checked.
 func rowBytes(t gguf.Type, n int64) int64 { return n / t.BlockSize() * t.TypeSize() }
 
-// writeFile writes one file through w; done counts the bytes read so far.
+// writeFile writes one file through w, every piece by the goroutine that encoded it; done counts the bytes read so far.
 func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *int64) error {
 	if err := w.Preallocate(f.Size); err != nil {
 		if errors.Is(err, syscall.ENOSPC) {
@@ -159,7 +160,7 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 		}
 		return err
 	}
-	out, err := f.layout.NewWriter(w)
+	out, err := f.layout.NewWriterAt(w)
 	if err != nil {
 		return err
 	}
@@ -167,12 +168,15 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 	var buffers pipe.Buffers
 	o := pipe.Options{Workers: p.o.Threads, Budget: cmp.Or(p.o.Budget, DefaultBudget)}
 	cost := func(i int) int64 { return pieces[i].size + pieces[i].outSize }
-	work := func(_ context.Context, i int) ([]byte, error) { return p.encode(&pieces[i], &buffers) }
-	emit := func(i int, data []byte) error {
-		if err := out.WriteTensor(pieces[i].tensor.Name, data); err != nil {
-			return err
+	work := func(_ context.Context, i int) (struct{}, error) {
+		data, err := p.encode(&pieces[i], &buffers)
+		if err == nil {
+			err = out.WriteTensorAt(pieces[i].tensor.Name, data, pieces[i].out)
+			buffers.Put(data)
 		}
-		buffers.Put(data)
+		return struct{}{}, err
+	}
+	emit := func(i int, _ struct{}) error {
 		*done += pieces[i].size
 		if p.o.Progress != nil {
 			p.o.Progress(*done, p.SourceBytes)

@@ -29,6 +29,7 @@ type File struct {
 	temp   string
 
 	preallocated bool
+	early        early
 
 	mu   sync.Mutex
 	done bool // committed or aborted
@@ -89,12 +90,14 @@ func (f *File) TempName() string { return f.temp }
 // Write appends p at the current position.
 func (f *File) Write(p []byte) (int, error) {
 	n, err := f.f.Write(p)
+	f.early.wrote(f.f, n)
 	return n, f.wrap("write", err)
 }
 
 // WriteAt writes p at off; it may be called from many goroutines at once.
 func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	n, err := f.f.WriteAt(p, off)
+	f.early.wrote(f.f, n)
 	return n, f.wrap("write", err)
 }
 
@@ -155,6 +158,7 @@ func (f *File) Commit() error {
 		return fmt.Errorf("commit %s: %w", f.name, os.ErrClosed)
 	}
 	f.done = true
+	f.early.wait()
 	err := f.finish()
 	if e := f.f.Close(); err == nil {
 		err = e
@@ -195,6 +199,7 @@ func (f *File) Abort() error {
 		return nil
 	}
 	f.done = true
+	f.early.wait()
 	f.f.Close()
 	if err := os.Remove(f.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("abort %s: %w", f.name, unwrap(err))
