@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"math/big"
 	"os"
+	"slices"
 )
 
 // Limits on the JSON files of a model folder. The largest real one is a
@@ -22,28 +24,85 @@ const (
 // Values are nil, bool, int64, *big.Int (integers beyond int64), float64,
 // string, []any and *object.
 type object struct {
-	keys []string
-	vals map[string]any
+	keys  []string
+	vals  []any
+	index map[string]int // place of every key; nil while there are few
 }
 
-func newObject() *object { return &object{vals: map[string]any{}} }
+// fewKeys are found as fast by comparing.
+const fewKeys = 8
+
+func newObject() *object { return &object{} }
+
+// newObjectOf makes an object of keys and values, some of which may stand twice.
+func newObjectOf(keys []string, vals []any) *object {
+	o := &object{keys: keys, vals: vals}
+	if len(keys) > fewKeys {
+		o.index = make(map[string]int, len(keys))
+		for i, k := range keys {
+			o.index[k] = i
+		}
+		if len(o.index) == len(keys) {
+			return o
+		}
+	} else if !hasDouble(keys) {
+		return o
+	}
+	o = newObject()
+	for i, k := range keys {
+		o.set(k, vals[i])
+	}
+	return o
+}
+
+// hasDouble is for few keys.
+func hasDouble(keys []string) bool {
+	for i, k := range keys {
+		if slices.Contains(keys[:i], k) {
+			return true
+		}
+	}
+	return false
+}
+
+// place gives the place of key.
+func (o *object) place(key string) (int, bool) {
+	if o == nil {
+		return 0, false
+	}
+	if o.index != nil {
+		i, ok := o.index[key]
+		return i, ok
+	}
+	i := slices.Index(o.keys, key)
+	return i, i >= 0
+}
 
 // get returns the value of key and whether the key is present; a JSON null is
 // present with the value nil. It may be called on a nil object.
 func (o *object) get(key string) (any, bool) {
-	if o == nil {
+	i, ok := o.place(key)
+	if !ok {
 		return nil, false
 	}
-	v, ok := o.vals[key]
-	return v, ok
+	return o.vals[i], true
 }
 
 // set stores v under key, at the end when the key is new.
 func (o *object) set(key string, v any) {
-	if _, ok := o.vals[key]; !ok {
-		o.keys = append(o.keys, key)
+	if i, ok := o.place(key); ok {
+		o.vals[i] = v
+		return
 	}
-	o.vals[key] = v
+	o.keys, o.vals = append(o.keys, key), append(o.vals, v)
+	if o.index != nil {
+		o.index[key] = len(o.keys) - 1
+	} else if len(o.keys) > fewKeys {
+		o.index = make(map[string]int, 2*fewKeys)
+		for i, k := range o.keys {
+			o.index[k] = i
+		}
+	}
 }
 
 // len returns the number of keys; 0 for a nil object.
@@ -60,8 +119,8 @@ func (o *object) all() iter.Seq2[string, any] {
 		if o == nil {
 			return
 		}
-		for _, k := range o.keys {
-			if !yield(k, o.vals[k]) {
+		for i, k := range o.keys {
+			if !yield(k, o.vals[i]) {
 				return
 			}
 		}
@@ -71,11 +130,10 @@ func (o *object) all() iter.Seq2[string, any] {
 // clone returns a copy whose top level may be changed; nested values are
 // shared.
 func (o *object) clone() *object {
-	c := &object{vals: make(map[string]any, o.len())}
-	for k, v := range o.all() {
-		c.set(k, v)
+	if o == nil {
+		return newObject()
 	}
-	return c
+	return &object{keys: slices.Clone(o.keys), vals: slices.Clone(o.vals), index: maps.Clone(o.index)}
 }
 
 // object returns the nested object under key, or nil when it is absent or

@@ -14,7 +14,7 @@ import (
 // trailing bytes, no NaN or Infinity, no number beyond float64, no lone
 // surrogate.
 func parseJSON(data []byte) (any, error) {
-	p := &jsonParser{data: data}
+	p := &jsonParser{data: data, text: string(data)}
 	if !utf8.Valid(data) {
 		return nil, errors.New("not valid UTF-8")
 	}
@@ -34,6 +34,7 @@ func parseJSON(data []byte) (any, error) {
 
 type jsonParser struct {
 	data []byte
+	text string // the same; what is parsed are parts of it
 	pos  int
 }
 
@@ -104,10 +105,11 @@ func (p *jsonParser) excerpt() string {
 
 func (p *jsonParser) object(depth int) (any, error) {
 	p.pos++ // {
-	o := newObject()
+	var keys []string
+	var vals []any
 	if p.peek() == '}' {
 		p.pos++
-		return o, nil
+		return newObject(), nil
 	}
 	for {
 		if p.peek() != '"' {
@@ -125,13 +127,13 @@ func (p *jsonParser) object(depth int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.set(key, v)
+		keys, vals = append(keys, key), append(vals, v)
 		switch p.peek() {
 		case ',':
 			p.pos++
 		case '}':
 			p.pos++
-			return o, nil
+			return newObjectOf(keys, vals), nil
 		default:
 			return nil, fmt.Errorf("unexpected %q in an object, want ',' or '}'", p.excerpt())
 		}
@@ -201,7 +203,7 @@ func (p *jsonParser) number() (any, error) {
 			return nil, errors.New("number without digits in the exponent")
 		}
 	}
-	return convertNumber(string(p.data[start:p.pos]), isFloat)
+	return convertNumber(p.text[start:p.pos], isFloat)
 }
 
 func convertNumber(text string, isFloat bool) (any, error) {
@@ -231,7 +233,7 @@ func (p *jsonParser) string() (string, error) {
 	for p.pos < len(p.data) {
 		switch c := p.data[p.pos]; {
 		case c == '"':
-			s := string(p.data[start:p.pos])
+			s := p.text[start:p.pos]
 			p.pos++
 			return s, nil
 		case c == '\\':

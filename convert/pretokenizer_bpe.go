@@ -2,6 +2,7 @@ package convert
 
 import (
 	"strings"
+	"unicode/utf8"
 )
 
 // maxWord bounds the symbols of one word; digestText has fewer in all.
@@ -14,8 +15,8 @@ type bpeEncoder struct {
 	ignoreMerges bool // words of the vocabulary are taken whole
 }
 
-// newEncoder reads the merges of tokenizer.json.
-func (t *hfTokenizer) newEncoder(tokenizer *object) (*bpeEncoder, error) {
+// newEncoder reads those merges of tokenizer.json that words may need: of parts of them.
+func (t *hfTokenizer) newEncoder(tokenizer *object, words []string) (*bpeEncoder, error) {
 	m := tokenizer.object("model")
 	for _, key := range []string{"continuing_subword_prefix", "end_of_word_suffix"} {
 		if s, _ := m.string(key); s != "" {
@@ -27,7 +28,8 @@ func (t *hfTokenizer) newEncoder(tokenizer *object) (*bpeEncoder, error) {
 	}
 	v, _ := m.get("merges")
 	list, _ := v.([]any)
-	e := &bpeEncoder{ids: t.ids, ranks: make(map[[2]string]int, len(list)), ignoreMerges: ignoresMerges(tokenizer)}
+	e := &bpeEncoder{ids: t.ids, ranks: map[[2]string]int{}, ignoreMerges: ignoresMerges(tokenizer)}
+	parts := partsOf(words)
 	for i, item := range list {
 		var pair [2]string
 		switch x := item.(type) {
@@ -48,9 +50,28 @@ func (t *hfTokenizer) newEncoder(tokenizer *object) (*bpeEncoder, error) {
 			}
 			pair = [2]string{a, b}
 		}
+		if parts != nil && (!parts[pair[0]] || !parts[pair[1]]) {
+			continue
+		}
 		e.ranks[pair] = i // a pair that stands twice takes its last place, as in the library's map
 	}
 	return e, nil
+}
+
+// partsOf is the set of what stands in words, whole characters; nil, which is everything, if a word has very many.
+func partsOf(words []string) map[string]bool {
+	parts := map[string]bool{}
+	for _, w := range words {
+		if len(w) > 256 {
+			return nil
+		}
+		for i := range w {
+			for j, r := range w[i:] {
+				parts[w[i:i+j+utf8.RuneLen(r)]] = true
+			}
+		}
+	}
+	return parts
 }
 
 // append appends the tokens of one word: the pair with the lowest rank is

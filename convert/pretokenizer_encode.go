@@ -32,22 +32,19 @@ func (t *hfTokenizer) encodeText(text string, tokenizer *object, prefixSpace boo
 	if err := checkNormalizer(tokenizer.object("normalizer"), text); err != nil {
 		return nil, err
 	}
-	bpe, err := t.newEncoder(tokenizer)
-	if err != nil {
-		return nil, err
+	type run struct { // words, then perhaps an added token
+		words []string
+		added *addedToken
 	}
-	var ids []int
+	var runs []run
+	var all []string
 	for text != "" {
 		before, added := t.cutAdded(text)
 		words, err := preTokenize(tokenizer.object("pre_tokenizer"), before, prefixSpace)
 		if err != nil {
 			return nil, err
 		}
-		for _, w := range words {
-			if ids, err = bpe.append(ids, w); err != nil {
-				return nil, err
-			}
-		}
+		runs, all = append(runs, run{words, added}), append(all, words...)
 		text = text[len(before):]
 		if added == nil {
 			break
@@ -55,8 +52,22 @@ func (t *hfTokenizer) encodeText(text string, tokenizer *object, prefixSpace boo
 		if added.singleWord || added.lstrip || added.rstrip {
 			return nil, errNoDigest
 		}
-		ids = append(ids, added.id)
 		text = text[len(added.content):]
+	}
+	bpe, err := t.newEncoder(tokenizer, all)
+	if err != nil {
+		return nil, err
+	}
+	var ids []int
+	for _, r := range runs {
+		for _, w := range r.words {
+			if ids, err = bpe.append(ids, w); err != nil {
+				return nil, err
+			}
+		}
+		if r.added != nil {
+			ids = append(ids, r.added.id)
+		}
 	}
 	return ids, nil
 }

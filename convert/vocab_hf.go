@@ -40,7 +40,7 @@ func (f *tokenizerFiles) loadTokenizer(modelType string) (*hfTokenizer, error) {
 	if typ, _ := model.string("type"); typ != "BPE" {
 		return nil, fmt.Errorf("read %s: model.type: unsupported: got %q, want BPE", path, typ)
 	}
-	t := &hfTokenizer{path: path, ids: map[string]int{}, tokens: map[int]string{}, decoder: f.tokenizer.object("decoder")}
+	t := &hfTokenizer{path: path, decoder: f.tokenizer.object("decoder")}
 	if err := t.readVocab(model); err != nil {
 		return nil, err
 	}
@@ -72,18 +72,30 @@ func (t *hfTokenizer) readVocab(model *object) error {
 		return fmt.Errorf("read %s: model.vocab: got %d tokens, want at most %d", t.path, vocab.len(), maxVocab)
 	}
 	t.base = vocab.len()
+	t.ids, t.tokens = make(map[string]int, t.base), make(map[int]string, t.base)
 	for token, v := range vocab.all() {
 		id, ok := v.(int64)
 		if !ok || id < 0 || id >= maxVocab {
 			return fmt.Errorf("read %s: model.vocab: token %q: got id %v, want an integer from 0 to %d", t.path, token, v, maxVocab-1)
 		}
-		if other, ok := t.tokens[int(id)]; ok {
-			return fmt.Errorf("read %s: model.vocab: id %d stands twice: got %q and %q", t.path, id, other, token)
-		}
 		t.ids[token] = int(id)
 		t.tokens[int(id)] = token
+		if len(t.tokens) < len(t.ids) {
+			return t.twice(vocab, id)
+		}
 	}
 	return nil
+}
+
+// twice is the error of an id that two tokens have.
+func (t *hfTokenizer) twice(vocab *object, id int64) error {
+	var both []string
+	for token, v := range vocab.all() {
+		if v == id {
+			both = append(both, token)
+		}
+	}
+	return fmt.Errorf("read %s: model.vocab: id %d stands twice: got %q and %q", t.path, id, both[0], both[1])
 }
 
 // readAddedTokens reads added_tokens of tokenizer.json.
