@@ -193,7 +193,7 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 // are checked for numbers that are none, as the reference does.
 func (p *Plan) encode(c *piece, buffers *pipe.Buffers) ([]byte, error) {
 	t := c.tensor
-	if dst := p.encodeAtSource(c, buffers); dst != nil {
+	if dst := p.encodeAtOnce(c, buffers); dst != nil {
 		return dst, nil
 	}
 	src := buffers.Get(int(c.size))
@@ -218,15 +218,24 @@ func (p *Plan) encode(c *piece, buffers *pipe.Buffers) ([]byte, error) {
 	return dst, nil
 }
 
-// encodeAtSource has the source encode a piece, if it can; nil if it did not, or if there may be something to report.
-func (p *Plan) encodeAtSource(c *piece, buffers *pipe.Buffers) []byte {
+// encodeAtOnce encodes a piece of F16 without a look at its bytes before: by the source, if that can, or checked while
+// they are decoded. It is nil where there may be something to report, which encode then finds.
+func (p *Plan) encodeAtOnce(c *piece, buffers *pipe.Buffers) []byte {
 	t := c.tensor
-	source, ok := p.src.(Encoder)
-	if !ok || t.Type == t.SourceType {
+	if t.SourceType != gguf.F16 || t.Type == gguf.F16 {
 		return nil
 	}
 	dst := buffers.Get(int(c.outSize))
-	if source.EncodeRowsAt(dst, t.Type, t.SourceName, c.off, c.size, c.importance) && llama.ValidateRows(dst, uint32(t.Type)) == nil {
+	var done bool
+	if source, ok := p.src.(Encoder); ok {
+		done = source.EncodeRowsAt(dst, t.Type, t.SourceName, c.off, c.size, c.importance)
+	} else {
+		src := buffers.Get(int(c.size))
+		done = p.src.ReadTensorAt(t.SourceName, src, c.off) == nil &&
+			llama.EncodeRowsThroughF16(dst, uint32(t.Type), src, uint32(gguf.F16), t.NE[0], c.importance) == nil
+		buffers.Put(src)
+	}
+	if done && llama.ValidateRows(dst, uint32(t.Type)) == nil {
 		return dst
 	}
 	buffers.Put(dst)

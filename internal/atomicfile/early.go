@@ -7,7 +7,7 @@ import (
 )
 
 // earlyBytes are written before the disk is told to begin.
-const earlyBytes = 64 << 20
+const earlyBytes = 32 << 20
 
 // early has the disk take what was written while more is computed, so that the sync at the end finds little to do.
 // Without it the kernel waits for memory to fill.

@@ -54,7 +54,10 @@ __attribute__((target("avx2,f16c"))) static inline bool kernel_through_half_avx2
     const __m256i exponent = _mm256_set1_epi32(0x7f800000);
     __m256i       bad      = _mm256_setzero_si256();
     for (int64_t i = 0; i + 8 <= n; i += 8) {
-        const __m256 v = _mm256_cvtph_ps(_mm256_cvtps_ph(kernel_load8(type, x + i * size), _MM_FROUND_TO_NEAREST_INT));
+        __m256 v = kernel_load8(type, x + i * size);
+        if (type != GGML_TYPE_F16) {
+            v = _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+        }
         bad = _mm256_or_si256(bad, _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_castps_si256(v), exponent), exponent));
         _mm256_storeu_ps(y + i, v);
     }
