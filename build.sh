@@ -26,7 +26,7 @@ usage: ./build.sh [COMMAND]
   demo         build, then go the whole way of the Snow White example in build/demo/
   test         build, dist, then every test of both Go modules
   bench [ARGS] every comparison with the reference tools on this machine, written to docs/benchmarks.md
-               (-shapes 0.6b,1.7b,4b,8b  -sections kernels,convert,cold,inference,data; -help lists all)
+               (-shapes 0.6b,1.7b,4b,8b  -sections kernels,convert,cold,slow,inference,data; -help lists all)
   dist         a tarball in dist/ that runs on any machine of this architecture
   cuda [DIR]   the CUDA backend only, into the build or into the unpacked dist DIR
                (CUDA_ARCH=90 ./build.sh cuda; default: the GPU of this machine)

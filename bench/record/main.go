@@ -25,7 +25,7 @@ import (
 )
 
 // sectionNames are the parts of the record, in the order in which they run.
-var sectionNames = []string{"kernels", "convert", "cold", "inference", "data"}
+var sectionNames = []string{"kernels", "convert", "cold", "slow", "inference", "data"}
 
 type options struct {
 	shapes, sections []string
@@ -35,6 +35,7 @@ type options struct {
 	rounds           int
 	weights          int64
 	rows             int
+	throttle         int64
 	inferenceArgs    string
 	render           bool
 }
@@ -42,7 +43,7 @@ type options struct {
 func main() {
 	var o options
 	shapes := flag.String("shapes", "0.6b,1.7b,4b", "sizes of the models: of 0.6b, 1.7b, 4b, 8b")
-	sections := flag.String("sections", strings.Join(sectionNames, ","), "what to measure")
+	sections := flag.String("sections", "kernels,convert,cold,inference,data", "what to measure, of "+strings.Join(sectionNames, ", "))
 	flag.StringVar(&o.dir, "dir", filepath.Join("build", "bench"), "folder for models (a 4b shape needs about 45 GB, 8b about 90)")
 	flag.StringVar(&o.python, "python", "", "a Python with the reference's packages; empty: leave PEFT and the converter out")
 	flag.StringVar(&o.docs, "docs", "docs", "folder for benchmarks.md and benchmarks/")
@@ -50,6 +51,7 @@ func main() {
 	flag.StringVar(&o.name, "name", "", "name of this machine's figures; empty: from its CPU or GPU")
 	flag.IntVar(&o.rounds, "rounds", 3, "times that everything is measured")
 	flag.Int64Var(&o.weights, "weights", 1<<24, "weights of each type that the row encoders are compared on")
+	flag.Int64Var(&o.throttle, "throttle", 200, "section slow, which needs root: MB/s that the disk reads")
 	flag.IntVar(&o.rows, "rows", 40_000, "dialogues for the data pipeline")
 	flag.StringVar(&o.inferenceArgs, "inference", "", "more arguments for bench/inference, such as \"-npl 1,8,64 -b 2048\"")
 	flag.BoolVar(&o.render, "render", false, "measure nothing, write the page")
@@ -135,12 +137,15 @@ func (o options) section(ctx context.Context, r *record, name string) error {
 			return err
 		}
 		return figure.Read(out, &r.Stages)
-	case "convert", "cold":
+	case "convert", "cold", "slow":
 		for _, shape := range o.shapes {
 			args := []string{"-dir", o.dir, "-shape", shape, "-rounds", n(o.rounds), "-json", out}
-			if name == "cold" {
+			switch name {
+			case "cold":
 				args = append(args, "-cold")
-			} else {
+			case "slow":
+				args = append(args, "-cold", "-throttle", strconv.FormatInt(o.throttle, 10))
+			default:
 				args = append(args, "-python", o.python)
 			}
 			if err := program(ctx, "./bench/scale", args...); err != nil {
@@ -150,12 +155,23 @@ func (o options) section(ctx context.Context, r *record, name string) error {
 			if err := figure.Read(out, &steps); err != nil {
 				return err
 			}
-			r.Steps = slices.DeleteFunc(r.Steps, func(s figure.Step) bool { return s.Shape == shape && s.Cold == (name == "cold") })
+			r.Steps = slices.DeleteFunc(r.Steps, func(s figure.Step) bool { return s.Shape == shape && sectionOf(s) == name })
 			r.Steps = append(r.Steps, steps...)
 		}
 		return nil
 	}
 	return o.inference(ctx, r, out)
+}
+
+// sectionOf is the section that measured a step.
+func sectionOf(s figure.Step) string {
+	switch {
+	case !s.Cold:
+		return "convert"
+	case strings.Contains(s.Task, ", disk at "):
+		return "slow"
+	}
+	return "cold"
 }
 
 func (o options) inference(ctx context.Context, r *record, out string) error {

@@ -128,7 +128,7 @@ func wayTable(r record) string {
 	}
 	var b strings.Builder
 	b.WriteString("\n### From a folder to a quantized file\n\nreference: convert_hf_to_gguf.py, then llama-quantize; with an adapter PEFT's merge before them; its seconds are the sum, " +
-		"its memory the largest.\n\n| shape | what | GB | `cp` s | persona-gguf s | × `cp` | reference s | faster | GB of memory | reference |\n|---|---|---|---|---|---|---|---|---|---|\n")
+		"its memory the largest. persona-gguf waits until its output is on the disk before that takes its name; `cp` and the reference tools do not (see the row of `cp` with `sync` below).\n\n| shape | what | GB | `cp` s | persona-gguf s | × `cp` | reference s | faster | GB of memory | reference |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, w := range rows {
 		fmt.Fprintf(&b, "| %s | %s | %.2f | %s | %s | %s | %s | %s | %s | %s |\n",
 			w.shape, w.name, float64(w.size)/1e9, w.copied, w.ours, w.timesCopy, w.theirs, w.faster, w.memory, w.theirMemory)

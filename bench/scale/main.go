@@ -4,6 +4,7 @@
 //	go run ./bench/scale -dir /big/disk/scale -shape 4b
 //	go run ./bench/scale -dir /big/disk/scale -python .venv/bin/python   # also PEFT and convert_hf_to_gguf.py
 //	go run ./bench/scale -dir /big/disk/scale -cold                      # the input not in the page cache
+//	go run ./bench/scale -dir /big/disk/scale -cold -throttle 200        # and a disk that reads 200 MB a second (root)
 //
 // The Python needs torch, transformers, peft, sentencepiece and protobuf.
 //
@@ -33,6 +34,7 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "also write the figures as JSON to this `file`")
 	flag.IntVar(&o.rounds, "rounds", 1, "times each step is run, in turns with those that do the same")
 	flag.BoolVar(&o.cold, "cold", false, "drop the input from the page cache before each step; only the steps that read a folder")
+	flag.Int64Var(&o.throttle, "throttle", 0, "with -cold: let the disk read at most so many `MB` a second; 0: no limit")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -45,12 +47,16 @@ func main() {
 type options struct {
 	dir, shape, python, program, json string
 	rounds                            int
+	throttle                          int64 // MB/s
 	cold                              bool
 }
 
 func run(ctx context.Context, o options) error {
 	if o.dir == "" {
 		return errors.New("-dir is missing: a folder on a disk with room for the model four times")
+	}
+	if o.throttle > 0 && !o.cold {
+		return errors.New("-throttle is for input that is read from the disk: add -cold")
 	}
 	m := models{options: o, model: filepath.Join(o.dir, "qwen3-"+o.shape), adapter: filepath.Join(o.dir, "adapter-"+o.shape)}
 	if err := writeModel(filepath.Join(m.model, "config.json"), "-shape", o.shape, m.model); err != nil {
@@ -61,7 +67,12 @@ func run(ctx context.Context, o options) error {
 	}
 	var all []figure.Step
 	fmt.Println("| step | wall s (min–max) | user s | system s | faults | MB/s of input | peak RSS MB |\n|---|---|---|---|---|---|---|")
-	for _, g := range m.groups() {
+	groups, finish, err := m.groups()
+	if err != nil {
+		return err
+	}
+	defer finish()
+	for _, g := range groups {
 		steps, err := g.measure(ctx, o)
 		if err != nil {
 			return err

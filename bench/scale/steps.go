@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -42,12 +43,26 @@ func (m models) copy(name, input string) step {
 	return step{name, figure.Copy, name, []string{"cp", "-r", input, output}, input, output}
 }
 
-// groups lists everything that is measured.
-func (m models) groups() []group {
-	if m.cold {
-		return []group{m.coldGroup()}
+// groups lists everything that is measured; finish is to be called after it.
+func (m models) groups() (groups []group, finish func(), err error) {
+	switch {
+	case !m.cold:
+		return []group{m.toF16(), m.fromF16(), m.onePass(), m.merge(), m.chain()}, func() {}, nil
+	case m.throttle == 0:
+		return []group{m.coldGroup()}, func() {}, nil
 	}
-	return []group{m.toF16(), m.fromF16(), m.onePass(), m.merge(), m.chain()}
+	t, err := newThrottle(m.dir, m.throttle*1e6)
+	if err != nil {
+		return nil, nil, err
+	}
+	g := m.coldGroup()
+	for i := range g.steps {
+		s := &g.steps[i]
+		s.argv = t.argv(s.argv)
+		suffix := fmt.Sprintf(", disk at %d MB/s", m.throttle)
+		s.name, s.task = s.name+suffix, s.task+suffix
+	}
+	return []group{g}, func() { t.Close() }, nil
 }
 
 // toF16 is what convert_hf_to_gguf.py does.
@@ -86,6 +101,7 @@ func (m models) onePass() group {
 	return group{
 		steps: []step{
 			m.copy("cp of the folder, again", m.model),
+			{"cp and sync", figure.Copy, "cp of the folder, then sync", []string{"sh", "-c", `cp -r "$1" "$2" && sync "$2"/*`, "sh", m.model, m.path("copy")}, m.model, m.path("copy")},
 			m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, direct, "convert", m.model, "--outtype", "q4_0", "--outfile", direct),
 			m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, m.path("persona.gguf"),
 				"convert", m.model, "--adapter", m.adapter, "--outtype", "q4_0", "--outfile", m.path("persona.gguf")),
