@@ -27,7 +27,7 @@
 // llama.cpp tells why something failed only to its log. Each call into it
 // therefore collects the lines logged by its own thread, and an [Error] carries
 // them. Arguments that llama.cpp would answer with an assert, which ends the
-// process, are checked here first; C++ exceptions become errors in shim.cpp, and so
+// process, are checked here first; C++ exceptions become errors in guard.h, and so
 // does an assert that is reached all the same on the calling thread (the object
 // is then refused from there on: [ErrBroken]).
 //

@@ -271,7 +271,7 @@ func (t *ChatTemplate) Caps() (map[string]bool, error) {
 	return caps, nil
 }
 
-// chatRequest is what shim.cpp's chat_inputs reads.
+// chatRequest is what chat.cpp's chat_inputs reads.
 type chatRequest struct {
 	Messages            []ChatMessage   `json:"messages"`
 	AddGenerationPrompt bool            `json:"add_generation_prompt"`

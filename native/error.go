@@ -68,7 +68,7 @@ func check(r C.nl_result, op, object string) error {
 	return e
 }
 
-// parseError splits what shim.cpp's error_string has joined. Without an
+// parseError splits what guard.h's error_string has joined. Without an
 // exception text the reason is what the log calls an error, else its last line.
 func parseError(s string) *Error {
 	what, log, _ := strings.Cut(s, logSeparator)
