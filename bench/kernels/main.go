@@ -15,6 +15,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	llama "github.com/go-skynet/go-llama.cpp"
@@ -33,15 +35,16 @@ var types = []llama.TensorType{2, 3, 6, 7, 8, 10, 11, 12, 13, 14, 20, 23, 30}
 func main() {
 	weights := flag.Int64("weights", 1<<24, "weights of each type")
 	seed := flag.Uint64("seed", 1, "seed of the weights")
+	only := flag.String("types", "", "types to compare, such as q3_K,q6_K; empty: all")
 	path := flag.String("json", "", "also write the figures as JSON to this `file`")
 	flag.Parse()
-	if err := run(*weights, *seed, *path); err != nil {
+	if err := run(*weights, *seed, *path, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "kernels: error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(weights int64, seed uint64, path string) error {
+func run(weights int64, seed uint64, path, only string) error {
 	var all []figure.Kernel
 	runtime.LockOSThread()
 	sets := llama.AvailableKernels()
@@ -55,6 +58,9 @@ func run(weights int64, seed uint64, path string) error {
 	}
 	fmt.Println()
 	for _, t := range types {
+		if only != "" && !slices.Contains(strings.Split(only, ","), t.String()) {
+			continue
+		}
 		for _, weighted := range []bool{false, true} {
 			if weighted && (t == 8 || t == 30) {
 				continue // their encoders do not look at importances

@@ -377,6 +377,19 @@ static void refine_symmetric(const float * v, const float * w, int64_t count, ui
     }
 }
 
+// refine finds the scales of all sub-blocks for q3_K without importances.
+static void refine(const float * x, int64_t count, int top, scales_of & s) {
+    vf a[16], b[16];
+    for (int64_t first = 0; first < count; first += 2 * LANES) {
+        const int64_t next = first + LANES < count ? first + LANES : first; // the last ones may stand alone
+        columns(a, x + first * 16, 16, count - first < LANES ? count - first : LANES, 16);
+        columns(b, x + next * 16, 16, count - next < LANES ? count - next : LANES, 16);
+        refined(a, b, top, s.scale + first);
+        store(s.offset + first, all(0));
+        store(s.offset + first + LANES, all(0));
+    }
+}
+
 // encode_super encodes whole super-blocks. importance is nullptr or that of a row of n_per_row values.
 static void encode_super(const kind & k, const float * x, uint8_t * y, int64_t n, int64_t n_per_row, const float * importance) {
     const int per = super / k.n;
@@ -392,7 +405,11 @@ static void encode_super(const kind & k, const float * x, uint8_t * y, int64_t n
                 sigma2[i] = k.type == GGML_TYPE_Q2_K ? sigma2[i] / super : 2 * sigma2[i] / super;
             }
         }
-        for (int64_t first = 0; first < count; first += LANES) {
+        const bool refining = k.type == GGML_TYPE_Q3_K && importance == nullptr;
+        if (refining) {
+            refine(xs, count, k.top, s);
+        }
+        for (int64_t first = 0; first < count && !refining; first += LANES) {
             lanes_of l;
             gather(k, xs, first, count, importance, n_per_row, done * super, sigma2, l);
             if (importance != nullptr) {
@@ -400,10 +417,8 @@ static void encode_super(const kind & k, const float * x, uint8_t * y, int64_t n
             }
             vf scale, offset = all(0), inverse;
             vi zeros;
-            if (k.type == GGML_TYPE_Q6_K || (k.type == GGML_TYPE_Q3_K && importance != nullptr)) {
+            if (k.type == GGML_TYPE_Q6_K || k.type == GGML_TYPE_Q3_K) {
                 scale = symmetric(l.x, l.w, 16, k.top, &inverse, &zeros);
-            } else if (k.type == GGML_TYPE_Q3_K) {
-                scale = refined(l.x, 16, k.top, &zeros);
             } else {
                 const range r = with_minimum(l.x, l.w, k.n, k.top, k.first, k.delta, k.steps, k.absolute, importance != nullptr);
                 scale         = r.scale;

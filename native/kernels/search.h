@@ -118,46 +118,101 @@ static inline range with_minimum(const vf * x, const vf * w, int n, int top, flo
     return r;
 }
 
-// refined searches levels -top … top-1 by changing one at a time (make_q3_quants with its second stage).
-static inline vf refined(const vf * x, int n, int top, vi * zeros) {
-    vf amax = all(0), max = all(0);
-    for (int i = 0; i < n; i++) {
-        const vf a    = magnitude(x[i]);
-        const vi more = a > amax;
-        amax          = pick(more, a, amax);
-        max           = pick(more, x[i], max);
+// reciprocal is 1 / v, wrong by at most reciprocal_error of it; a NaN or infinite where v is very small or large.
+#if LANES == 16
+static const float reciprocal_error = 1.f / (1 << 13); // 2^-14, by the instruction's definition
+static inline vf reciprocal(vf v) { return (vf) _mm512_rcp14_ps((__m512) v); }
+#elif LANES == 8
+static const float reciprocal_error = 1.f / (1 << 11); // 1.5·2^-12
+static inline vf reciprocal(vf v) { return (vf) _mm256_rcp_ps((__m256) v); }
+#endif
+
+// level_of_quotient is clamp(nearest(a / b), -top, top - 1) in the lanes of mask, for top up to 4. Where the quotient
+// is too near to the middle of two levels for an estimate to tell, it divides.
+static inline vf level_of_quotient(vf a, vf b, vi mask, int top) {
+#if LANES >= 8
+    const vf quotient = a * reciprocal(b);
+    const vf whole    = quotient + all(12582912.f) - all(12582912.f);
+    const vi sure     = magnitude(quotient - whole) < all(0.5f - 5 * reciprocal_error); // outside -5 … 5 both are clamped
+    if (!any(mask & ~sure)) {
+        return larger(smaller(whole, all((float) (top - 1))), all((float) -top));
     }
-    *zeros        = amax < all(tiny_group);
-    const vf inv  = all(-(float) top) / max;
-    vf       sumlx = all(0), suml2 = all(0);
-    vf       l[16], w[16], wx[16];
-    for (int i = 0; i < n; i++) {
-        l[i]  = to_float(clamp(nearest(inv * x[i]), -top, top - 1));
-        w[i]  = x[i] * x[i];
-        wx[i] = w[i] * x[i];
-        sumlx = sumlx + wx[i] * l[i];
-        suml2 = suml2 + w[i] * l[i] * l[i];
-    }
-    for (int round = 0; round < 5; round++) {
-        vi changed = alli(0);
-        for (int i = 0; i < n; i++) {
-            vf       slx    = sumlx - wx[i] * l[i];
-            vf       sl2    = suml2 - w[i] * l[i] * l[i];
-            const vi useful = slx > all(0);
-            const vf other  = to_float(clamp(nearest(x[i] * sl2 / slx), -top, top - 1));
-            slx             = slx + wx[i] * other;
-            sl2             = sl2 + w[i] * other * other;
-            const vi better = useful & (other != l[i]) & (sl2 > all(0)) & (slx * slx * suml2 > sumlx * sumlx * sl2);
-            l[i]            = pick(better, other, l[i]);
-            sumlx           = pick(better, slx, sumlx);
-            suml2           = pick(better, sl2, suml2);
-            changed         = changed | better;
+#endif
+    return to_float(clamp(nearest(a / b), -top, top - 1));
+}
+
+// refinement searches levels -top … top-1 by changing one at a time (make_q3_quants with its second stage). What a
+// level adds to the sums is kept beside it. Every step waits for the one before it, so two searches are done in turns.
+struct refinement {
+    vf l[16], w[16], wx[16], in_lx[16], in_l2[16];
+    vf sumlx, suml2, squared;
+    vi changed, zeros;
+
+    // begin takes the levels of the largest magnitude's scale.
+    void begin(const vf * x, int top) {
+        vf amax = all(0), max = all(0);
+        for (int i = 0; i < 16; i++) {
+            const vf a    = magnitude(x[i]);
+            const vi more = a > amax;
+            amax          = pick(more, a, amax);
+            max           = pick(more, x[i], max);
         }
-        if (!any(changed)) {
+        zeros        = amax < all(tiny_group);
+        const vf inv = all(-(float) top) / max;
+        sumlx = suml2 = all(0);
+        for (int i = 0; i < 16; i++) {
+            l[i]     = to_float(clamp(nearest(inv * x[i]), -top, top - 1));
+            w[i]     = x[i] * x[i];
+            wx[i]    = w[i] * x[i];
+            in_lx[i] = wx[i] * l[i];
+            in_l2[i] = w[i] * l[i] * l[i];
+            sumlx    = sumlx + in_lx[i];
+            suml2    = suml2 + in_l2[i];
+        }
+        squared = sumlx * sumlx;
+    }
+
+    // step tries another level for number i.
+    void step(const vf * x, int i, int top) {
+        vf       slx    = sumlx - in_lx[i];
+        vf       sl2    = suml2 - in_l2[i];
+        const vi useful = slx > all(0);
+        const vf other  = level_of_quotient(x[i] * sl2, slx, useful, top);
+        const vf lx     = wx[i] * other;
+        const vf l2     = w[i] * other * other;
+        slx             = slx + lx;
+        sl2             = sl2 + l2;
+        const vf now    = slx * slx;
+        const vi better = useful & (other != l[i]) & (sl2 > all(0)) & (now * suml2 > squared * sl2);
+        l[i]            = pick(better, other, l[i]);
+        in_lx[i]        = pick(better, lx, in_lx[i]);
+        in_l2[i]        = pick(better, l2, in_l2[i]);
+        sumlx           = pick(better, slx, sumlx);
+        suml2           = pick(better, sl2, suml2);
+        squared         = pick(better, now, squared);
+        changed         = changed | better;
+    }
+
+    vf scale() const { return pick(zeros | ~(suml2 > all(0)), all(0), sumlx / suml2); }
+};
+
+// refined gives the scales of two times LANES sub-blocks of 16 numbers.
+static inline void refined(const vf * x, const vf * y, int top, float * scales) {
+    refinement a, b;
+    a.begin(x, top);
+    b.begin(y, top);
+    for (int round = 0; round < 5; round++) {
+        a.changed = b.changed = alli(0);
+        for (int i = 0; i < 16; i++) {
+            a.step(x, i, top);
+            b.step(y, i, top);
+        }
+        if (!any(a.changed | b.changed)) { // a round more changes nothing where a round changed nothing
             break;
         }
     }
-    return pick(*zeros | ~(suml2 > all(0)), all(0), sumlx / suml2);
+    store(scales, a.scale());
+    store(scales + LANES, b.scale());
 }
 
 // positive searches the scale of levels 0 … top of numbers that are not negative, with weights, and the levels
