@@ -98,14 +98,14 @@ func version(ctx context.Context) string {
 	return said(ctx, "git", "describe", "--tags", "--always", "--dirty")
 }
 
-// slug is a file name for the machine.
+// slug is a file name for the machine: CPUs of one name may have other instructions.
 func (m machine) slug() string {
 	text := m.CPU
 	if m.GPU != "" {
 		text, _, _ = strings.Cut(m.GPU, ", ")
 	}
 	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9') })
-	return strings.Join(append(words, said(context.Background(), "nproc"), "cores"), "-")
+	return strings.Join(append(words, m.Kernels, said(context.Background(), "nproc"), "cores"), "-")
 }
 
 // readRecords reads the figures of all machines, in the order of their names.

@@ -30,7 +30,7 @@ var sectionNames = []string{"kernels", "convert", "cold", "slow", "inference", "
 type options struct {
 	shapes, sections []string
 	dir, python      string
-	docs, readme     string
+	docs, readmes    string
 	name             string
 	rounds           int
 	weights          int64
@@ -47,7 +47,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", filepath.Join("build", "bench"), "folder for models (a 4b shape needs about 45 GB, 8b about 90)")
 	flag.StringVar(&o.python, "python", "", "a Python with the reference's packages; empty: leave PEFT and the converter out")
 	flag.StringVar(&o.docs, "docs", "docs", "folder for benchmarks.md and benchmarks/")
-	flag.StringVar(&o.readme, "readme", "README.md", "file whose tables between the benchmark marks are written anew; empty: none")
+	flag.StringVar(&o.readmes, "readme", "README.md,README.ko.md", "files whose tables between the benchmark marks are written anew; empty: none")
 	flag.StringVar(&o.name, "name", "", "name of this machine's figures; empty: from its CPU or GPU")
 	flag.IntVar(&o.rounds, "rounds", 3, "times that everything is measured")
 	flag.Int64Var(&o.weights, "weights", 1<<24, "weights of each type that the row encoders are compared on")
@@ -80,7 +80,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	return writePage(o.docs, o.readme, records)
+	return writePage(o.docs, o.readmes, records)
 }
 
 // measure runs the sections, and keeps the figures of each as soon as it is done.

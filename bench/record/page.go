@@ -21,8 +21,8 @@ pages included. Input is in the page cache unless the table says that it is not.
 file, the command has compared the bytes, and stops if they differ.
 `
 
-// writePage writes benchmarks.md with its plots, and the tables of the README.
-func writePage(docs, readme string, records []record) error {
+// writePage writes benchmarks.md with its plots, and the tables of the READMEs, a list with commas.
+func writePage(docs, readmes string, records []record) error {
 	var b bytes.Buffer
 	b.WriteString(pageHead)
 	for _, r := range records {
@@ -41,23 +41,28 @@ func writePage(docs, readme string, records []record) error {
 	if err := os.WriteFile(filepath.Join(docs, "benchmarks.md"), b.Bytes(), 0o644); err != nil {
 		return err
 	}
-	if readme == "" {
-		return nil
+	for readme := range strings.SplitSeq(readmes, ",") {
+		if readme == "" {
+			continue
+		}
+		if err := writeReadme(readme, records); err != nil {
+			return err
+		}
 	}
-	return writeReadme(readme, records)
+	return nil
 }
 
 func (r record) title() string {
 	if r.Machine.GPU != "" {
 		return r.Machine.GPU
 	}
-	return fmt.Sprintf("%s, %d cores", r.Machine.CPU, r.Machine.Cores)
+	return fmt.Sprintf("%s with %s, %d cores", r.Machine.CPU, strings.ToUpper(r.Machine.Kernels), r.Machine.Cores)
 }
 
 // about is the machine and the versions.
 func (r record) about() string {
 	m := r.Machine
-	lines := []string{fmt.Sprintf("%s with %d cores, %.0f GB of memory, %s; row encoders: %s.", m.CPU, m.Cores, float64(m.Memory)/1e9, m.System, m.Kernels)}
+	lines := []string{fmt.Sprintf("%s with %d cores, %.0f GB of memory, %s; best row encoders: %s.", m.CPU, m.Cores, float64(m.Memory)/1e9, m.System, m.Kernels)}
 	versions := []string{"llama.cpp " + m.LlamaCpp, m.Go}
 	for _, name := range slices.Sorted(maps.Keys(m.Python)) {
 		versions = append(versions, name+" "+m.Python[name])

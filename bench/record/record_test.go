@@ -43,16 +43,18 @@ func TestPage(t *testing.T) {
 	if err := figure.Write(filepath.Join(docs, "benchmarks", "box.json"), twoShapes()); err != nil {
 		t.Fatal(err)
 	}
-	readme := filepath.Join(docs, "README.md")
-	if err := os.WriteFile(readme, []byte("before\n"+readmeBegin+"outdated\n"+readmeEnd+"after\n"), 0o644); err != nil {
-		t.Fatal(err)
+	readmes := []string{filepath.Join(docs, "README.md"), filepath.Join(docs, "README.ko.md")}
+	for _, readme := range readmes {
+		if err := os.WriteFile(readme, []byte("before\n"+readmeBegin+"outdated\n"+readmeEnd+"after\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for range 2 { // the second time over its own tables
 		records, err := readRecords(docs)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := writePage(docs, readme, records); err != nil {
+		if err := writePage(docs, strings.Join(readmes, ","), records); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,7 +67,7 @@ func TestPage(t *testing.T) {
 	}
 	page := read("benchmarks.md")
 	for _, want := range []string{
-		"## Some CPU, 2 cores",
+		"## Some CPU with AVX2, 2 cores",
 		// medians 2 and 0.5; the reference needs 12 + 8, and at most 20 + 8
 		"| 0.6b | folder → q4_0 | 1.00 | 0.50 (0.50–1.00) | 2.00 (1.00–4.00) | 4.0 | 20.0 (18.0–28.0) | 10.0× | 4.00 | 20.00 |",
 		"| 4b | folder → q4_0 | 8.00 | 4.00 | 6.00 | 1.5 | – | – | 6.00 | – |",
@@ -82,6 +84,9 @@ func TestPage(t *testing.T) {
 	}
 	if svg := read("benchmarks/box-time.svg"); !strings.Contains(svg, "folder to q4_0, reference") {
 		t.Errorf("plot: got %s", svg)
+	}
+	if text := read("README.ko.md"); strings.Count(text, "| 0.6b | 폴더 → q4_0 |") != 1 || strings.Count(text, "| 0.6b q4_0 | decode | 4 |") != 1 {
+		t.Errorf("README.ko: got\n%s", text)
 	}
 	text := read("README.md")
 	if !strings.HasPrefix(text, "before\n"+readmeBegin) || !strings.HasSuffix(text, readmeEnd+"after\n") || strings.Contains(text, "outdated") ||
