@@ -41,6 +41,8 @@ type Options struct {
 	Threads   int
 	GPULayers int
 	Judge     string // model of the server that judges; "" for none
+	// Interviewer is the model of the server that asks towards the goals among Questions; needed with them.
+	Interviewer string
 	Program   string // version of the program, for the report
 	// Progress is told what is under way.
 	Progress func(stage string, done, total int64)
@@ -97,6 +99,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
+	var err error
+	if r.asker, err = r.newGuest(ctx); err != nil {
+		return nil, fmt.Errorf("eval: %w", err)
+	}
 	for _, path := range o.Models {
 		if err := r.file(ctx, path); err != nil {
 			return nil, fmt.Errorf("eval %s: %w", path, err)
@@ -127,6 +133,7 @@ type run struct {
 	report    *Report
 	probes    []Probe
 	guest     string
+	asker     *guest // of goals
 	held      []persona.Record
 	contrasts []contrast
 	generic   string
@@ -248,7 +255,7 @@ func (r *run) file(ctx context.Context, path string) (err error) {
 func (r *run) interview(ctx context.Context, s Speaker, out *FileReport) error {
 	v := &interviewer{
 		card: r.Card, probes: r.probes, rules: newRules(r.Card, r.guest, s.Stops()), speaker: s,
-		samples: r.Samples, seed: r.Seed, parallel: r.Parallel, progress: r.tell(out.Label),
+		samples: r.Samples, seed: r.Seed, parallel: r.Parallel, guest: r.asker, progress: r.tell(out.Label),
 	}
 	replies, err := v.run(ctx)
 	if err != nil {

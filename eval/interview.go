@@ -22,6 +22,7 @@ type interviewer struct {
 	samples  int    // further passes over all probes, with the card's sampling
 	seed     uint32 // of the first of these
 	parallel int
+	guest    *guest // has the conversations with a goal
 	progress func(done, total int64)
 }
 
@@ -70,14 +71,25 @@ func (v *interviewer) run(ctx context.Context) ([]Reply, error) {
 // converse has one conversation.
 func (v *interviewer) converse(ctx context.Context, j job) (out []Reply, err error) {
 	var turns []persona.Turn
-	for i, question := range j.probe.Turns {
+	for i := 0; ; i++ {
+		question, err := v.question(ctx, j, i, turns)
+		if err != nil {
+			return nil, fmt.Errorf("probe %s, turn %d: %w", j.probe.ID, i+1, err)
+		}
+		if question == "" {
+			if len(out) == 0 {
+				return nil, fmt.Errorf("probe %s: the interviewer has no question that can be used in %d tries; a larger model may have", j.probe.ID, goalTries)
+			}
+			out[len(out)-1].Last = true
+			return out, nil
+		}
 		turns = append(turns, persona.Turn{Role: v.card.User.Name, Content: question})
 		a, err := v.speaker.Reply(ctx, turns, Sampling{j.seed})
 		if err != nil {
 			return nil, fmt.Errorf("probe %s, turn %d: %w", j.probe.ID, i+1, err)
 		}
 		r := Reply{
-			Probe: j.probe.ID, Kind: j.probe.Kind, Turn: i + 1, Last: i+1 == len(j.probe.Turns), Seed: j.seed,
+			Probe: j.probe.ID, Kind: j.probe.Kind, Turn: i + 1, Seed: j.seed,
 			Question: question, Text: strings.TrimSpace(a.Text), DoneReason: a.DoneReason, Tokens: a.Tokens,
 		}
 		v.rules.grade(j.probe, i+1, &r)
@@ -87,7 +99,17 @@ func (v *interviewer) converse(ctx context.Context, j job) (out []Reply, err err
 		}
 		turns = append(turns, persona.Turn{Role: v.card.Name, Content: r.Text})
 	}
-	return out, nil
+}
+
+// question is what is asked in turn i, from 0 on; "" when the conversation is over.
+func (v *interviewer) question(ctx context.Context, j job, i int, turns []persona.Turn) (string, error) {
+	switch {
+	case j.probe.Kind == Goal && i < goalTurns:
+		return v.guest.next(ctx, j.probe.Turns[0], turns, j.seed)
+	case j.probe.Kind == Goal || i == len(j.probe.Turns):
+		return "", nil
+	}
+	return j.probe.Turns[i], nil
 }
 
 // scoreNames are the scores in the order in which they are shown.
@@ -155,8 +177,14 @@ func (s *scores) probed(p *Probe, replies []Reply) {
 		}
 	}
 	if has(p.Topics, "protective") {
-		out := last.verdict.WrongPersona || last.forbidden
-		s.by["protective"].add(!out && !failed(last, "no_base_model", "denial", "no_code", "ignorance"), f)
+		at := last
+		for i := range replies {
+			if p.Kind == Goal && outOfPlace(&replies[i]) {
+				at = &replies[i]
+				break
+			}
+		}
+		s.by["protective"].add(!outOfPlace(at), failure(at))
 	}
 	if p.Kind == Set {
 		s.by["probe_set"].add(len(last.Failed) == 0, f)
@@ -164,6 +192,11 @@ func (s *scores) probed(p *Probe, replies []Reply) {
 	for i := range replies {
 		s.reply(p, &replies[i])
 	}
+}
+
+// outOfPlace tells whether a reply to what the character cannot know leaves its world.
+func outOfPlace(r *Reply) bool {
+	return r.verdict.WrongPersona || r.forbidden || failed(r, "no_base_model", "denial", "no_code", "ignorance")
 }
 
 // reply counts what holds for every reply.

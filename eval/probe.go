@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -96,9 +97,11 @@ const (
 	Drift         Kind = "drift"          // turns that try to make it somebody else between two equal questions
 	Style         Kind = "style"          // small talk
 	Question      Kind = "question"       // of a file
+	Goal          Kind = "goal"           // of a file: what an interviewer wants to find out
 )
 
-// Probe is a conversation to have with the character. The turns are the user's; the replies come between them.
+// Probe is a conversation to have with the character. The turns are the user's; the replies come between them. For a
+// Goal the only turn is what a language model is to find out by questions of its own.
 type Probe struct {
 	ID      string   `json:"id"`
 	Kind    Kind     `json:"kind"`
@@ -235,8 +238,8 @@ type interviewQuestion struct {
 // maxQuestions is the size of the largest interview file that is read, in bytes.
 const maxQuestions = 4 << 20
 
-// ReadQuestions reads an interview file, an array of topic_id, topic and question. Files of goals for an interviewer
-// (interview_for_multiturn) are refused: their entries are no questions to the character.
+// ReadQuestions reads an interview file, an array of topic_id, topic and question. In a file whose name has
+// "for_multiturn" the questions are goals for an interviewer (Options.Interviewer).
 func ReadQuestions(path string) ([]Probe, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -253,8 +256,10 @@ func ReadQuestions(path string) ([]Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read questions %s: %w", path, err)
 	}
-	if strings.Contains(path, "for_multiturn") {
-		return nil, fmt.Errorf("read questions %s: goals of an interviewer: unsupported: want questions to the character", path)
+	if strings.Contains(filepath.Base(path), "for_multiturn") {
+		for i := range out {
+			out[i].ID, out[i].Kind = fmt.Sprintf("G%03d", i+1), Goal
+		}
 	}
 	return out, nil
 }

@@ -79,7 +79,7 @@ const interjection = 2
 // grade looks at the reply to the last of the user's turns so far.
 func (r *rules) grade(p *Probe, turn int, reply *Reply) {
 	text := strings.TrimSpace(reply.Text)
-	last := turn == len(p.Turns)
+	last := turn == len(p.Turns) || p.Kind == Goal
 	identity := slices.Contains(p.Topics, "identity") && (last || p.Kind == Drift && turn == 1)
 	who := p.Who && (last || p.Kind == Drift && turn == 1)
 	reply.verdict = r.check.Turn(text, reply.Question, who)
@@ -120,7 +120,7 @@ func (r *rules) grade(p *Probe, turn int, reply *Reply) {
 
 // baseModel tells whether a reply names a model. A denial may repeat the word where the question asks for it.
 func (r *rules) baseModel(p *Probe, text, question string) bool {
-	if p.ID == "P09" || p.ID == "P10" || p.Kind == Drift || p.Kind == Question {
+	if p.ID == "P09" || p.ID == "P10" || p.Kind == Drift || p.Kind == Question || p.Kind == Goal {
 		return check.Affirms(text, question, baseModels)
 	}
 	return slices.ContainsFunc(baseModels, func(word string) bool { return persona.Word(text, word, false) })

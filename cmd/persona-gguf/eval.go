@@ -80,7 +80,8 @@ func (a *app) eval() *cobra.Command {
 	f.StringVar(&e.data, "data", "", "SFT records: those of the split eval are measured on")
 	f.StringVar(&e.through, "through", "", "interview a model of a server too: ollama:NAME")
 	f.StringVar(&e.host, "host", "", "address of the Ollama server (default: OLLAMA_HOST)")
-	f.StringVar(&e.questions, "questions", "", "interview file with further questions")
+	f.StringVar(&e.questions, "questions", "", "interview file with further questions, or (for_multiturn) goals of an interviewer")
+	f.StringVar(&o.Interviewer, "interviewer", "", "model of the server that asks towards such goals, five turns each")
 	f.IntVar(&o.Samples, "samples", 0, "further interviews with the card's sampling, each with another seed")
 	f.Uint32Var(&o.Seed, "seed", o.Seed, "first seed")
 	f.IntVar(&o.Parallel, "parallel", o.Parallel, "conversations at the same time")
@@ -122,6 +123,9 @@ func (e *evalFlags) read(cmd *cobra.Command, o *eval.Options) error {
 	if e.questions != "" {
 		if o.Questions, err = eval.ReadQuestions(e.questions); err != nil {
 			return err
+		}
+		if o.Questions[0].Kind == eval.Goal && o.Interviewer == "" {
+			return badUsage(cmd, fmt.Errorf("questions: %s has goals of an interviewer: name a model of the Ollama server with --interviewer", e.questions))
 		}
 	}
 	if e.data != "" {
