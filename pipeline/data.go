@@ -350,9 +350,9 @@ func (w *way) runCheck(ctx context.Context, k *work, card *persona.Card, path st
 		fault = report.Passed()
 	}
 	if fault != nil {
-		w.Info("the records behind each figure: " + html)
+		return fmt.Errorf("%w; %w: %s", fault, ErrReport, html)
 	}
-	return fault
+	return nil
 }
 
 // writeReport writes a value as JSON, in a folder that is made.

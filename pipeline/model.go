@@ -258,8 +258,7 @@ func (w *way) interview(ctx context.Context, k *work, o eval.Options) error {
 	k.wrote(File{Path: data}, File{Path: html})
 	k.Versions["llama.cpp"] = llamaCommit()
 	if err := report.Passed(); err != nil {
-		w.Info("every question with its reply: " + html)
-		if !w.Config.Eval.NoGate {
+		if err = fmt.Errorf("%w; %w: %s", err, ErrReport, html); !w.Config.Eval.NoGate {
 			return err
 		}
 		w.Warn(err.Error())

@@ -29,6 +29,9 @@ var (
 	// ErrNotServed says that the Ollama server that is wanted does not answer.
 	ErrNotServed = errors.New("no Ollama server answers")
 
+	// ErrReport names the report of a step whose gates are not passed.
+	ErrReport = errors.New("report")
+
 	errKilled = errors.New("killed") // by a test
 )
 
@@ -58,6 +61,8 @@ type Options struct {
 	// Progress is told how far a step is.
 	Progress   func(step string, done, total int64, detail string)
 	Info, Warn func(string)
+
+	hook func(at string) error // see machine
 }
 
 // Result is what a run came to.
@@ -102,7 +107,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	w := &way{Options: &o}
 	m := &machine{
 		steps: w.steps(ctx), state: &state{manifest}, from: o.From, to: o.To, force: o.Force, dryRun: o.DryRun, command: o.Command,
-		version: o.Version, now: o.Now, status: o.Status, progress: o.Progress,
+		version: o.Version, now: o.Now, status: o.Status, progress: o.Progress, hook: o.hook,
 	}
 	err = m.run(ctx)
 	if err != nil {

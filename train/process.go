@@ -49,6 +49,7 @@ type process struct {
 	scrub  *strings.Replacer
 	log    io.Writer // what the libraries print, scrubbed
 	handle func(event) error
+	holds  *os.File // stays open, and with it its lock, as long as the trainer lives; nil for none
 	tail   tail
 }
 
@@ -60,6 +61,9 @@ func (p *process) run(ctx context.Context, command, env []string) error {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if p.holds != nil {
+		cmd.ExtraFiles = []*os.File{p.holds}
+	}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return err

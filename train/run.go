@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrTooLong says that more records are too long than may be.
@@ -31,7 +33,8 @@ type run struct {
 	started  started
 	resume   string
 	gpu      bool
-	work     string // folder for the configuration and the data
+	work     string   // folder for the configuration and the data
+	folder   *os.File // the output folder, locked
 	log      *os.File
 	lines    []logLine
 	progress Progress
@@ -51,6 +54,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	r := &run{o: &o}
 	r.progress.EvalLoss = math.NaN()
+	defer func() { r.folder.Close() }()
 	for _, step := range []func(context.Context) error{r.openBase, r.openData, r.openOutput, r.look, r.follow} {
 		if err := step(ctx); err != nil {
 			return nil, fmt.Errorf("train: %w", err)
@@ -121,12 +125,42 @@ func (r *run) openData(context.Context) (err error) {
 	return nil
 }
 
-func (r *run) openOutput(context.Context) (err error) {
+func (r *run) openOutput(ctx context.Context) (err error) {
 	if r.o.NodeRank > 0 {
 		return os.MkdirAll(r.o.OutputDir, 0o755)
 	}
+	if err := r.lock(ctx); err != nil {
+		return fmt.Errorf("output folder: %w", err)
+	}
 	r.resume, err = openOutput(r.o, r.started)
 	return err
+}
+
+// lockPoll is how often a locked folder is looked at.
+const lockPoll = 100 * time.Millisecond
+
+// lock waits until no trainer works in the output folder. A trainer has the lock from this program and keeps it when
+// this program is killed: it then still writes its checkpoint, and removes older ones.
+func (r *run) lock(ctx context.Context) (err error) {
+	if err := os.MkdirAll(r.o.OutputDir, 0o755); err != nil {
+		return err
+	}
+	if r.folder, err = os.Open(r.o.OutputDir); err != nil {
+		return err
+	}
+	for said := false; ; said = true {
+		if err := unix.Flock(int(r.folder.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		if !said {
+			r.o.info("a trainer still works in %s: waiting for its end", r.o.OutputDir)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
 }
 
 func (r *run) look(ctx context.Context) error {
@@ -168,7 +202,7 @@ func (r *run) follow(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	p := process{scrub: newScrubber(r.o.Env), log: &syncWriter{w: out}, handle: r.handle}
+	p := process{scrub: newScrubber(r.o.Env), log: &syncWriter{w: out}, handle: r.handle, holds: r.folder}
 	failed := p.run(ctx, r.o.trainerCommand(e, r.gpu, configPath), r.trainerEnv())
 	if r.o.NodeRank > 0 {
 		return errors.Join(failed, ctx.Err())

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestRun(t *testing.T) {
@@ -134,6 +137,58 @@ func TestInterruptAndResume(t *testing.T) {
 		if _, err := Run(t.Context(), o); !errors.Is(err, map[bool]error{true: ErrResume, false: ErrExists}[resume]) {
 			t.Errorf("finished, resume %v: got %v", resume, err)
 		}
+	}
+}
+
+// TestWaitsForATrainer begins while the trainer of a program that was killed still works in the folder.
+func TestWaitsForATrainer(t *testing.T) {
+	o, said := fakeOptions(t, "ok")
+	if err := os.MkdirAll(o.OutputDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	folder, err := os.Open(o.OutputDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	trainer := exec.Command("cat") // ends when its input does, as a trainer
+	trainer.ExtraFiles = []*os.File{folder}
+	input, err := trainer.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := trainer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	folder.Close()
+	o.Info = func(text string) {
+		said.add(text)
+		if strings.Contains(text, "a trainer still works in "+o.OutputDir) {
+			input.Close()
+		}
+	}
+	if _, err := Run(t.Context(), o); err != nil || !said.has("waiting for its end") {
+		t.Errorf("got %v, said %q", err, said.text)
+	}
+	if err := trainer.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	o, _ = fakeOptions(t, "ok")
+	o.OutputDir = folder.Name()
+	if folder, err = os.Open(o.OutputDir); err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	if err := unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	o.Info = func(string) { cancel() }
+	if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v", err)
 	}
 }
 

@@ -35,6 +35,7 @@ var hints = []struct {
 	{pipeline.ErrBaseModel, "name the folder with --base-model, or as base_model in run.yaml; a folder base beside the card is found by itself"},
 	{pipeline.ErrOpen, "run the same command again: only what is open is asked for; --min-yield lets the run go on with less"},
 	{pipeline.ErrNotServed, "start the server ('ollama serve'), name it with --host, or take --engine local"},
+	{pipeline.ErrReport, "see in the report which records or replies are at fault; more dialogues, longer training or other limits (gates, eval.gates in run.yaml) go on from here"},
 	{pipeline.ErrProvenance, "give a JSON object, or auto with an adapter that 'persona-gguf train' has made"},
 	{chat.ErrContextFull, "choose a longer context with --num-ctx, or forget the conversation with /clear"},
 	{summary.ErrFormat, "inspect takes a .gguf file, a .safetensors file, or a folder with config.json and safetensors files"},
