@@ -18,7 +18,7 @@ import (
 
 // asked has the conversations of a client with the model that a run has made, through every way in, and wants the
 // answers that the file gives in this process. What a client knows stands in the conf.yaml that the run has set.
-func (w *whole) asked(client string) {
+func (w *whole) asked() {
 	w.t.Helper()
 	conf := w.conf()
 	card, err := persona.Read(filepath.Join(w.dir, "card.yaml"))
@@ -44,9 +44,6 @@ func (w *whole) asked(client string) {
 			}
 			want := w.answer(model, prompt, renderer.Stops())
 			ways := map[string]func(*clientConf, []persona.Turn) string{"/api/chat": w.chat, "/v1/chat/completions": w.completions}
-			if client == "fork" {
-				ways = map[string]func(*clientConf, []persona.Turn) string{"/api/generate": w.generate}
-			}
 			for name, ask := range ways {
 				if got := ask(conf, turns); got != want {
 					w.t.Errorf("%s, %q: got %q, want %q", name, turns, got, want)
@@ -164,30 +161,6 @@ func (w *whole) completions(c *clientConf, turns []persona.Turn) string {
 		for _, choice := range piece.Choices {
 			b.WriteString(choice.Delta.Content)
 		}
-	})
-	return b.String()
-}
-
-// generate does as the fork's client does: parts joined by one line end, its own stop list, temperature beside the
-// options, where it has no effect; that the answer is the likeliest one must be said in the options.
-func (w *whole) generate(c *clientConf, turns []persona.Turn) string {
-	w.t.Helper()
-	name, llm := c.Character.Name, c.Character.Agent.LLMs.Ollama
-	parts := []string{c.Character.Persona}
-	for _, turn := range turns {
-		parts = append(parts, turn.Role+" 말하기: "+turn.Content+"<|eot|>")
-	}
-	body := map[string]any{"model": llm.Model, "prompt": strings.Join(append(parts, name+" 말하기:"), "\n"), "stream": true, "temperature": 0.7, "options": map[string]any{
-		"num_predict": mostTokens, "repeat_penalty": 1, "temperature": 0, "num_thread": 1,
-		"stop": []string{"<|eot|>", "<|eot_id|>", "\n사용자:", "\n사용자 말하기:", "\n" + name + ":", "\n" + name + " 말하기:"},
-	}}
-	var b strings.Builder
-	w.post(strings.TrimSuffix(llm.BaseURL, "/v1")+"/api/generate", body, func(line []byte) {
-		var piece api.GenerateResponse
-		if err := json.Unmarshal(line, &piece); err != nil {
-			w.t.Fatalf("%v: %s", err, line)
-		}
-		b.WriteString(piece.Response)
 	})
 	return b.String()
 }

@@ -251,7 +251,7 @@ func TestKilledEverywhere(t *testing.T) {
 	w := newWhole(t)
 	w.run("")
 	want := w.state()
-	w.asked("") // the model answers as the file does
+	w.asked() // the model answers as the file does
 	w.forget("snow_white")
 	w.clear()
 	attempts := map[string]int{}
