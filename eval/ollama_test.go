@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -13,7 +14,8 @@ import (
 
 // TestThroughOllama registers the example's files in a real server and has conversations of up to five turns with each
 // and with the file in this process: the most likely replies must be the same, letter for letter, the same words in
-// earlier turns notwithstanding, and all questions who she is must get the own name.
+// earlier turns notwithstanding, and all questions who she is must get the own name. With 4-bit weights the two round
+// differently, so there a near tie may end the other way, in one conversation of ten.
 func TestThroughOllama(t *testing.T) {
 	server := ollama.ForTest(t)
 	card, err := persona.Read(example + "/persona.yaml")
@@ -28,15 +30,15 @@ func TestThroughOllama(t *testing.T) {
 		if len(here) != len(there) || len(here) < 60 {
 			t.Fatalf("%s: got %d replies in this process and %d of the server, want as many and at least 60", name, len(here), len(there))
 		}
-		own, asked := 0, 0
+		own, asked, other := 0, 0, map[string]string{}
 		for i, r := range here {
 			s := there[i]
 			if r.Probe != s.Probe || r.Turn != s.Turn || r.Question != s.Question {
 				t.Fatalf("%s: got another conversation of the server: %+v, want %+v", name, s, r)
 			}
 			if r.Text != s.Text || r.DoneReason != s.DoneReason || r.Tokens > s.Tokens {
-				t.Errorf("%s %s, turn %d, %q: got of the server %q (%s, %d tokens), in this process %q (%s, %d tokens)",
-					name, r.Probe, r.Turn, r.Question, s.Text, s.DoneReason, s.Tokens, r.Text, r.DoneReason, r.Tokens)
+				other[r.Probe] = fmt.Sprintf("turn %d, %q: got of the server %q (%s, %d tokens), in this process %q (%s, %d tokens)",
+					r.Turn, r.Question, s.Text, s.DoneReason, s.Tokens, r.Text, r.DoneReason, r.Tokens)
 			}
 			if s.Last && s.Kind != Protective {
 				asked++
@@ -44,6 +46,9 @@ func TestThroughOllama(t *testing.T) {
 					own++
 				}
 			}
+		}
+		if most := map[string]int{"f16": 0, "q4_0": len(probes) / 10}[name]; len(other) > most {
+			t.Errorf("%s: got other replies in %d of %d conversations, want at most %d: %v", name, len(other), len(probes), most, other)
 		}
 		if own != asked {
 			t.Errorf("%s: got the own name in %d of %d replies to who she is", name, own, asked)
