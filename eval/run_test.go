@@ -214,8 +214,12 @@ func TestThrough(t *testing.T) {
 		}
 		turns[len(q.Messages)]++
 		_, cold := q.Options["temperature"]
+		most := 1
+		if cold {
+			most = 3
+		}
 		seed, _ := q.Options["seed"].(float64)
-		if q.Model != "snow_white" || len(q.Messages)%2 != 1 || q.Messages[0].Role != "user" || cold != (seed == 0) || len(q.Options) > 2 || q.Stream == nil || *q.Stream {
+		if q.Model != "snow_white" || len(q.Messages)%2 != 1 || q.Messages[0].Role != "user" || cold != (seed == 0) || cold != (q.Options["repeat_penalty"] == 1.0) || len(q.Options) != most || q.Stream == nil || *q.Stream {
 			t.Fatalf("got %s", body)
 		}
 		if len(q.Messages) > 1 && (q.Messages[1].Role != "assistant" || q.Messages[1].Content != "저는 백설공주예요.") {

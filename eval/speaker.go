@@ -16,7 +16,10 @@ import (
 	"github.com/persona-gguf/persona-gguf/persona"
 )
 
-// Sampling says how a reply is chosen: the most likely one (Seed 0), or with the card's sampling and this seed.
+// Sampling says how a reply is chosen: the most likely one (Seed 0), or with the card's sampling and this seed. The most
+// likely one is that without a penalty for repeating: Ollama's own engine, which runs Qwen3 and others, knows no such
+// penalty and leaves repeat_penalty aside (v0.17.4, sample/samplers.go), so with it the replies of a server and of this
+// process were different ones.
 type Sampling struct{ Seed uint32 }
 
 // Answer is what a Speaker says.
@@ -107,7 +110,7 @@ func (l *Local) Reply(ctx context.Context, turns []persona.Turn, s Sampling) (An
 	p.Seed, p.Temperature, p.TopP, p.TopK = s.Seed, float32(c.Temperature), float32(c.TopP), c.TopK
 	p.RepeatPenalty, p.RepeatLastN = float32(c.RepeatPenalty), c.RepeatLastN
 	if s.Seed == 0 {
-		p.Temperature = 0
+		p.Temperature, p.RepeatPenalty = 0, 1
 	}
 	r, err := l.engine.Generate(ctx, batch.Request{
 		Tokens: tokens, Sampling: p, NumPredict: c.NumPredict, Stops: l.renderer.Stops(),
@@ -159,7 +162,7 @@ func (r *Remote) explain(err error) error {
 	return fmt.Errorf("%s: %w: %w", r.server, ErrDown, err)
 }
 
-// Reply sends the messages of /api/chat, with nothing but temperature and seed.
+// Reply sends the messages of /api/chat, with the seed and, for the most likely reply, what makes it so.
 func (r *Remote) Reply(ctx context.Context, turns []persona.Turn, s Sampling) (Answer, error) {
 	var messages []api.Message
 	for _, t := range turns {
@@ -171,7 +174,7 @@ func (r *Remote) Reply(ctx context.Context, turns []persona.Turn, s Sampling) (A
 	}
 	options := map[string]any{"seed": int(s.Seed)}
 	if s.Seed == 0 {
-		options["temperature"] = 0
+		options["temperature"], options["repeat_penalty"] = 0, 1 // 1 for the models that llama.cpp runs there
 	}
 	var out Answer
 	var text strings.Builder

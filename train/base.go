@@ -174,8 +174,8 @@ func sha256File(path string) (string, error) {
 // float32, the activations that checkpointing keeps (one vector per block and token) or makes again (one block),
 // a chunk of logits, and 1 GiB for CUDA itself. It is an estimate: kernels differ in what they need besides.
 func (b *base) estimate(o *Options, gpu bool, batchSize, tokens int) int64 {
-	full := int64(4)
-	if gpu || !o.No4Bit {
+	full := int64(4) // on a CPU: one without bfloat16 computes in float32
+	if gpu {
 		full = 2
 	}
 	weights := full * (b.linear + b.other)

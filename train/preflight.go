@@ -90,7 +90,7 @@ func preflight(ctx context.Context, o *Options, b *base, d *data) error {
 	}
 	g := findGPU(ctx, o)
 	if g == nil {
-		how := "with bitsandbytes' CPU kernels, NF4 weights and bfloat16 sums"
+		how := "with bitsandbytes' CPU kernels, NF4 weights, and sums in bfloat16 or, on a CPU that has it not, float32"
 		if o.No4Bit {
 			how = "in full precision (float32)"
 		}

@@ -200,16 +200,26 @@ def read_data(config, backend):
 # --- model -------------------------------------------------------------------------------------
 
 
+def short_sums(config, cuda):
+    """Whether bfloat16 is computed with: on a GPU, and with NF4 on a CPU, unless it would have to be emulated.
+
+    PyTorch's own loops, which then take over from oneDNN's, are about 50 times slower than float32.
+    """
+    import torch
+
+    return cuda or config["four_bit"] and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def load_model(config, cuda):
     """The base model: NF4 with double quantization unless four_bit is off."""
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    dtype = torch.bfloat16 if cuda or config["four_bit"] else torch.float32
+    dtype = torch.bfloat16 if short_sums(config, cuda) else torch.float32
     options = {"dtype": dtype, "device_map": {"": int(os.environ.get("LOCAL_RANK", "0")) if cuda else "cpu"}}
     if config["four_bit"]:
         options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
     return AutoModelForCausalLM.from_pretrained(config["base"], **options)
 
@@ -225,7 +235,7 @@ def quantization(model):
             offsets[name], block = float(f"{state.offset.item():.9g}"), state.blocksize
     if not offsets:
         return None
-    return {"type": "nf4", "double_quant": True, "block_size": block, "compute_dtype": "bfloat16", "device": model.device.type, "offsets": offsets}
+    return {"type": "nf4", "double_quant": True, "block_size": block, "compute_dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type, "offsets": offsets}
 
 
 def adapter_config(config):
@@ -248,7 +258,7 @@ def arguments(config, cuda, evaluate):
         per_device_train_batch_size=config["batch_size"], per_device_eval_batch_size=config["batch_size"],
         gradient_accumulation_steps=config["grad_accum"], gradient_checkpointing=config["gradient_checkpointing"],
         lr_scheduler_type=config["scheduler"], warmup_steps=config["warmup"], optim=config["optimizer"], max_grad_norm=config["max_grad_norm"],
-        bf16=cuda or config["four_bit"], use_cpu=not cuda, max_length=None, packing=False,
+        bf16=short_sums(config, cuda), use_cpu=not cuda, max_length=None, packing=False,
         logging_steps=config["logging_steps"], logging_first_step=True, logging_nan_inf_filter=False, disable_tqdm=True,
         eval_strategy="epoch" if evaluate else "no", save_strategy="epoch", save_total_limit=2, prediction_loss_only=True,
         load_best_model_at_end=evaluate, metric_for_best_model="eval_loss" if evaluate else None, greater_is_better=False if evaluate else None,
@@ -380,7 +390,7 @@ def train(config):
         torch.set_num_threads(config["threads"])
     torch.manual_seed(config["seed"])
     emit("start", versions=versions(), device=torch.cuda.get_device_name() if cuda else "cpu", processes=int(os.environ.get("WORLD_SIZE", "1")),
-         optimizer=config["optimizer"], compute="bfloat16" if cuda or config["four_bit"] else "float32")
+         optimizer=config["optimizer"], compute="bfloat16" if short_sums(config, cuda) else "float32")
     model = load_model(config, cuda)
     base_quant = quantization(model)
     if stop.asked and "RANK" not in os.environ:  # several processes stop together after their first step

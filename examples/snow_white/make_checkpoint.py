@@ -15,8 +15,10 @@
     uv run examples/snow_white/make_checkpoint.py answers MERGED MERGED_WITHOUT_NF4
 
 base trains, from data/ and the teacher's pairs, which are made from data/ too, a byte-level BPE
-tokenizer and a Qwen3 model that is a plain assistant and can write scenes and dialogues. answers stores PyTorch's own greedy answers of it and of base and adapter merged; both
-folders come from make_adapter.sh. CPU only, fixed seeds: the same machine gives the same bytes.
+tokenizer and a Qwen3 model that is a plain assistant and can write scenes and dialogues; with --start
+it goes on with a model. answers stores PyTorch's own greedy answers of it and of base and adapter
+merged; both folders come from make_adapter.sh. CPU only, fixed seeds: on one machine the same inputs
+give the same bytes. The stored base/ was made in two runs, with data of before; README.md says how.
 """
 
 import argparse
@@ -459,7 +461,7 @@ def main():
     parser.add_argument("inputs", type=Path, nargs="*", help="for base: the teacher's pairs; for answers: the merged folders")
     parser.add_argument("--out", type=Path, default=here)
     parser.add_argument("--epochs", type=int, default=7)
-    parser.add_argument("--start", type=Path, help="for base: go on with the model of this folder")
+    parser.add_argument("--start", type=Path, help="for base: go on with the model of this folder, tokenizer and all")
     options = parser.parse_args()
     data, base = here / "data", options.out / "base"
     if len(options.inputs) != (2 if options.step == "answers" else 1):

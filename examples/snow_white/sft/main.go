@@ -4,7 +4,7 @@
 //	go run ./examples/snow_white/sft OUT.jsonl
 //
 // Each dialogue is written several times, the user's words in other spellings, so that no answer hangs on one
-// of them, and with the persona as system message in every other copy, since not every client sends one. The same
+// of them, and with the persona as system message every other time, since not every client sends one. The same
 // bytes come out every time.
 package main
 
@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	copies = 6 // of every dialogue; the first two are not disturbed
+	copies = 3 // of every dialogue; the first two are not disturbed
 	seed   = 20251205
 )
 
@@ -84,7 +84,7 @@ func makeRecords(dir string) ([]persona.Record, error) {
 			if copy >= 2 {
 				dialogue = d.dialogue(dialogue)
 			}
-			r, err := render(card, dialogue, copy%2 == 1)
+			r, err := render(card, dialogue, (copy+i)%2 == 1)
 			if err != nil {
 				return nil, fmt.Errorf("persona.jsonl line %d: %w", i+1, err)
 			}
