@@ -6,19 +6,16 @@ package eval
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 
 	llama "github.com/go-skynet/go-llama.cpp"
 
 	"github.com/persona-gguf/persona-gguf/internal/batch"
+	"github.com/persona-gguf/persona-gguf/internal/filehash"
 	"github.com/persona-gguf/persona-gguf/persona"
 )
 
@@ -43,7 +40,7 @@ type Options struct {
 	Judge     string // model of the server that judges; "" for none
 	// Interviewer is the model of the server that asks towards the goals among Questions; needed with them.
 	Interviewer string
-	Program   string // version of the program, for the report
+	Program     string // version of the program, for the report
 	// Progress is told what is under way.
 	Progress func(stage string, done, total int64)
 }
@@ -162,7 +159,7 @@ func (r *run) prepare() error {
 	_, commit := llama.BuildInfo()
 	hash := ""
 	if r.CardPath != "" {
-		if hash, _, err = hashFile(r.CardPath); err != nil {
+		if hash, _, err = filehash.SHA256(r.CardPath); err != nil {
 			return err
 		}
 	}
@@ -171,20 +168,6 @@ func (r *run) prepare() error {
 		Data: r.DataPath, Seed: r.Seed, Samples: r.Samples, Program: r.Program, LlamaCpp: commit, Probes: r.probes, Files: []FileReport{},
 	}
 	return nil
-}
-
-func hashFile(path string) (string, int64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", 0, err
-	}
-	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	if err != nil {
-		return "", 0, fmt.Errorf("%s: %w", path, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), n, nil
 }
 
 // label is the file's name, or the path where two have the same.
@@ -223,7 +206,7 @@ func (r *run) local(ctx context.Context, path string) (*batch.Engine, *Local, er
 // file interviews one file and measures its likelihoods.
 func (r *run) file(ctx context.Context, path string) (err error) {
 	out := FileReport{Label: r.label(path), Path: path}
-	if out.SHA256, out.Size, err = hashFile(path); err != nil {
+	if out.SHA256, out.Size, err = filehash.SHA256(path); err != nil {
 		return err
 	}
 	if r.Base != "" && r.generic == "list" {

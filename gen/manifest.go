@@ -1,12 +1,9 @@
 package gen
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +13,7 @@ import (
 	"github.com/persona-gguf/persona-gguf/gen/engine"
 	"github.com/persona-gguf/persona-gguf/gen/prompt"
 	"github.com/persona-gguf/persona-gguf/internal/atomicfile"
+	"github.com/persona-gguf/persona-gguf/internal/filehash"
 )
 
 // manifestName is the manifest's name in the folder of a day.
@@ -67,21 +65,8 @@ func sourceOf(path string) (Source, error) {
 	if full, err := filepath.Abs(path); err == nil {
 		path = full
 	}
-	hash, err := hashFile(path)
+	hash, _, err := filehash.SHA256(path)
 	return Source{path, hash}, err
-}
-
-func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // readManifest reads the manifest of a day's folder; one that is not there is empty.

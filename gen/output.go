@@ -20,6 +20,7 @@ import (
 	"github.com/persona-gguf/persona-gguf/gen/prompt"
 	"github.com/persona-gguf/persona-gguf/gen/raw"
 	"github.com/persona-gguf/persona-gguf/internal/atomicfile"
+	"github.com/persona-gguf/persona-gguf/internal/filehash"
 )
 
 // outputRow is a row of the file that other tools read. The first four keys, and scene_data, are those of older
@@ -191,7 +192,7 @@ func (r *run) writeOutput() error {
 // rows of scenes may lack scenes; but what is in it must come from the journal.
 func (r *run) checkOutput() error {
 	path := filepath.Join(r.o.Root, filepath.FromSlash(r.entry.Output))
-	hash, err := hashFile(path)
+	hash, _, err := filehash.SHA256(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/internal/atomicfile"
+	"github.com/persona-gguf/persona-gguf/internal/filehash"
 )
 
 // ManifestName is the manifest's name in the root of a run.
@@ -194,20 +195,13 @@ func (m *Manifest) name(path string) string {
 }
 
 func hashFile(f File) (string, error) {
+	if !f.Bare {
+		sum, _, err := filehash.SHA256(f.Path)
+		return sum, err
+	}
 	h := sha256.New()
-	if f.Bare {
-		if err := bareModel(h, f.Path); err != nil {
-			return "", err
-		}
-		return hex.EncodeToString(h.Sum(nil)), nil
-	}
-	in, err := os.Open(f.Path)
-	if err != nil {
+	if err := bareModel(h, f.Path); err != nil {
 		return "", err
-	}
-	defer in.Close()
-	if _, err := io.Copy(h, in); err != nil {
-		return "", fmt.Errorf("%s: %w", f.Path, err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/persona-gguf/persona-gguf/internal/filehash"
 	"github.com/persona-gguf/persona-gguf/safetensors"
 )
 
@@ -140,7 +140,7 @@ func (b *base) sha256Files() (string, error) {
 	var list strings.Builder
 	var one string
 	for _, name := range names {
-		if one, err = sha256File(name); err != nil {
+		if one, _, err = filehash.SHA256(name); err != nil {
 			return "", err
 		}
 		fmt.Fprintf(&list, "%s  %s\n", one, filepath.Base(name))
@@ -154,19 +154,6 @@ func (b *base) sha256Files() (string, error) {
 func sha256Text(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
-}
-
-func sha256File(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // estimate is the memory in bytes that training takes at batchSize records of tokens tokens each: the weights (NF4
