@@ -271,7 +271,10 @@ func TestSamePersonaEverywhere(t *testing.T) {
 				}
 				prompt, stops := forkPrompt(fork, turns[:len(turns)-1])
 				want := strings.ToValidUTF8(w.answer(t, prompt, append(stops, fork.stops()[0])), "") // as JSON carries it
-				if got := w.forkGenerate(t, prompt, stops); got != want {
+				// The prompt is of a form that this model was not trained on, so it may end as pages of a book do, which
+				// Ollama writes out and goes on: it ends at the vocabulary's one end token, llama.cpp at each of this sort.
+				got, _, _ := strings.Cut(w.forkGenerate(t, prompt, stops), "<|endoftext|>")
+				if got != want {
 					t.Errorf("%q, /api/generate: got %q, want %q", question, got, want)
 				}
 			}
