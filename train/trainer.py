@@ -290,6 +290,12 @@ def reporter(stop, config):
             self.time = time.monotonic()
             emit("begin", step=state.global_step, steps=state.max_steps)
 
+        def on_step_begin(self, args, state, control, **_):
+            """Has each step draw its own random numbers, so that a run that goes on draws the same as one that did not stop."""
+            import torch
+
+            torch.manual_seed(config["seed"] + (state.global_step + 1) * 65_537 + int(os.environ.get("RANK", "0")))
+
         def on_step_end(self, args, state, control, **_):
             """Saves when it is time to, and when asked to stop."""
             if stop.agreed(args.device):
