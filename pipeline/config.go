@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	llama "github.com/go-skynet/go-llama.cpp"
+
 	"github.com/persona-gguf/persona-gguf/internal/strictyaml"
 	"github.com/persona-gguf/persona-gguf/quant"
 	"github.com/persona-gguf/persona-gguf/train"
@@ -107,6 +109,9 @@ type Eval struct {
 	Samples int                `yaml:"samples"` // further interviews with the card's sampling
 	Seed    int                `yaml:"seed"`
 	Threads int                `yaml:"threads"`
+	// Parallel are the conversations at the same time. With 1 no reply depends, where two tokens are nearly as likely,
+	// on what is computed beside it.
+	Parallel int `yaml:"parallel"`
 }
 
 // VTuber says where a character is set up; without a folder none is.
@@ -134,7 +139,7 @@ func DefaultConfig() Config {
 			Alpha: t.LoraAlpha, Dropout: t.LoraDropout, WarmupRatio: t.WarmupRatio, WeightDecay: t.WeightDecay, EarlyStopping: t.EarlyStopping,
 			SaveSteps: t.SaveSteps, Seed: t.Seed,
 		},
-		Eval: Eval{Seed: 42},
+		Eval: Eval{Seed: 42, Parallel: 8},
 	}
 }
 
@@ -230,6 +235,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("generator.file: got one with engine %s, want engine local", g.Engine)
 	case g.CountProtective < 0:
 		return fmt.Errorf("generator.count_protective: got %d, want 0 or more", g.CountProtective)
+	case c.Eval.Parallel < 1 || c.Eval.Parallel > llama.MaxSequences():
+		return fmt.Errorf("eval.parallel: got %d, want 1 to %d", c.Eval.Parallel, llama.MaxSequences())
 	case c.Eval.Samples < 0 || c.Eval.Seed < 0:
 		return fmt.Errorf("eval.samples: got %d with seed %d, want 0 or more", c.Eval.Samples, c.Eval.Seed)
 	}

@@ -46,6 +46,7 @@ func TestConfig(t *testing.T) {
 		"version: 1\nregister: x\n":                          "line 2: register: got \"x\"",
 		"version: 1\nprepare: {eval_split: 1}\n":             "prepare.eval_split: got 1",
 		"version: 1\nprepare: {near_duplicate: 2}\n":         "prepare.near_duplicate: got 2",
+		"version: 1\neval: {parallel: 0}\n":                  "eval.parallel: got 0, want 1 to",
 		"version: 1\neval: {samples: -1}\n":                  "eval.samples: got -1",
 		"":                                                   "got nothing, want a YAML document",
 	} {

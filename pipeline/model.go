@@ -224,7 +224,7 @@ func (w *way) eval() step {
 		e := w.Config.Eval
 		o := eval.Options{
 			Card: gated, CardPath: w.CardPath, Models: models, DataPath: records, End: end(s), Samples: e.Samples, Seed: uint32(e.Seed),
-			Parallel: 8, GPULayers: -1, Threads: e.Threads,
+			Parallel: e.Parallel, GPULayers: -1, Threads: e.Threads,
 		}
 		settings := map[string]any{"card": card, "samples": e.Samples, "end": o.End, "no_gate": e.NoGate}
 		return &task{inputs: append(inputs, File{Path: records}), settings: settings, seeds: map[string]int{"eval": e.Seed}, run: func(ctx context.Context, k *work) error {

@@ -104,7 +104,7 @@ min_yield: 1
 prepare: {eval_split: 0.2, near_duplicate: 0}
 train: {epochs: 2, learning_rate: 2.0e-3, batch_size: 1, grad_accum: 1, max_length: 1024, cpu: true, threads: 1, save_steps: 2}
 gates: {own_name: 0, own_name_identity: 0, honorific: 0, wrong_persona: 1}
-eval: {no_gate: true, threads: 1}
+eval: {no_gate: true, threads: 1, parallel: 1}
 register: always
 vtuber: {dir: way/vtuber, conf: true}
 `
@@ -195,15 +195,14 @@ func (w *whole) run(kill string) []string {
 }
 
 // state is what a run came to: of every step its status and what it wrote, and the models of the server. training.json
-// says that the training went on from a checkpoint, and when; in the reports of eval a word of a model that has learned
-// next to nothing may depend on which conversations were computed together.
+// says that the training went on from a checkpoint, and when.
 func (w *whole) state() map[string]string {
 	w.t.Helper()
 	out := map[string]string{}
 	for _, r := range w.manifest().Steps {
 		out[r.Step] = r.Status
 		for _, f := range r.Outputs {
-			if out[r.Step+" "+f.Path] = f.SHA256; r.Step == stepEval || filepath.Base(f.Path) == "training.json" {
+			if out[r.Step+" "+f.Path] = f.SHA256; filepath.Base(f.Path) == "training.json" {
 				out[r.Step+" "+f.Path] = "written"
 			}
 		}
