@@ -80,7 +80,7 @@ func Ordered[T any](ctx context.Context, o Options, n int, cost func(i int) int6
 			wg.Wait()
 			cancel()
 		}()
-		q.drain(emit)
+		q.drain(ctx, emit)
 		finished = true
 	}()
 	if q.panicked != nil {
@@ -172,9 +172,13 @@ func (q *queue[T]) run(ctx context.Context, work func(ctx context.Context, i int
 	finished = true
 }
 
-// drain emits the results in order until all are out or something failed.
-func (q *queue[T]) drain(emit func(i int, v T) error) {
+// drain emits the results in order until all are out, something failed, or ctx ends, also by what emit does.
+func (q *queue[T]) drain(ctx context.Context, emit func(i int, v T) error) {
 	for i := range q.n {
+		if err := ctx.Err(); err != nil {
+			q.fail(err)
+			return
+		}
 		q.mu.Lock()
 		r, ok := q.done[i]
 		for !ok && q.err == nil {

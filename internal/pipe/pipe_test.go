@@ -208,6 +208,30 @@ func TestOrderedCancelWhileEmitting(t *testing.T) {
 	}
 }
 
+// TestOrderedEndsWithEmit cancels in an emit when all the work is done: nothing is emitted after it.
+func TestOrderedEndsWithEmit(t *testing.T) {
+	const n = 50
+	ctx, cancel := context.WithCancel(t.Context())
+	var worked sync.WaitGroup
+	worked.Add(n)
+	last := -1
+	err := Ordered(ctx, Options{Workers: 2}, n, func(int) int64 { return 1 },
+		func(_ context.Context, i int) (int, error) {
+			worked.Done()
+			return i, nil
+		},
+		func(i, _ int) error {
+			worked.Wait()
+			if last = i; i == 10 {
+				cancel()
+			}
+			return nil
+		})
+	if !errors.Is(err, context.Canceled) || last != 10 {
+		t.Errorf("got %v after item %d, want context.Canceled after 10", err, last)
+	}
+}
+
 func TestOrderedPanicsReachTheCaller(t *testing.T) {
 	catch := func(f func() error) (v any) {
 		defer func() { v = recover() }()
