@@ -38,11 +38,7 @@ func newObject() *object { return &object{} }
 func newObjectOf(keys []string, vals []any) *object {
 	o := &object{keys: keys, vals: vals}
 	if len(keys) > fewKeys {
-		o.index = make(map[string]int, len(keys))
-		for i, k := range keys {
-			o.index[k] = i
-		}
-		if len(o.index) == len(keys) {
+		if o.index = indexOf(keys); len(o.index) == len(keys) {
 			return o
 		}
 	} else if !hasDouble(keys) {
@@ -53,6 +49,15 @@ func newObjectOf(keys []string, vals []any) *object {
 		o.set(k, vals[i])
 	}
 	return o
+}
+
+// indexOf gives the last place of every key.
+func indexOf(keys []string) map[string]int {
+	index := make(map[string]int, len(keys))
+	for i, k := range keys {
+		index[k] = i
+	}
+	return index
 }
 
 // hasDouble is for few keys.
@@ -98,10 +103,7 @@ func (o *object) set(key string, v any) {
 	if o.index != nil {
 		o.index[key] = len(o.keys) - 1
 	} else if len(o.keys) > fewKeys {
-		o.index = make(map[string]int, 2*fewKeys)
-		for i, k := range o.keys {
-			o.index[k] = i
-		}
+		o.index = indexOf(o.keys)
 	}
 }
 

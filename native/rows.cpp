@@ -1,5 +1,5 @@
-// Rows of tensors: encoding, decoding, checking (rows.go). After a change in kernels/ alone the Go tool takes this file for
-// unchanged, as it looks at one folder only: touch -a does not help, go build -a or another byte here does.
+// Rows of tensors: encoding, decoding, checking (rows.go). The Go tool does not look into kernels/: after a change there
+// alone, build with go build -a.
 #include "guard.h"
 
 #include "kernels/half.h"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,7 +60,7 @@ func wholeDisk(number string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("throttle: %w", err)
 	}
-	return string(text[:len(text)-1]), nil
+	return strings.TrimSpace(string(text)), nil
 }
 
 // argv is a command that runs in the group.
