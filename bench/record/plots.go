@@ -42,6 +42,9 @@ func writePlots(docs string, r record) ([]picture, error) {
 			p := newPlot(kind.title, "GB of safetensors", kind.label)
 			logarithmic(p)
 			for _, w := range ways {
+				if w.color < 0 {
+					continue
+				}
 				var points plotter.XYs
 				for _, shape := range r.shapes() {
 					if wall, rss, ok := r.sum(shape, w); ok {

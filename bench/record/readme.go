@@ -44,7 +44,7 @@ var korean = words{
 }
 
 // koreanWays are the rows' names in the Korean README.
-var koreanWays = strings.NewReplacer("folder + adapter", "폴더 + 어댑터", "folder", "폴더", "f16 file", "f16 파일")
+var koreanWays = strings.NewReplacer("folder + adapter", "폴더 + 어댑터", "folder", "폴더", "f16 file", "f16 파일", "in memory", "(메모리에 씀)")
 
 // readmeTables are those of the machines with most figures, in the language of the file.
 func readmeTables(path string, records []record) string {

@@ -13,7 +13,7 @@ type way struct {
 	name  string
 	tool  string
 	tasks []string
-	color int // of plots
+	color int // of plots; negative: in tables only
 }
 
 // ways are the rows of the tables and the lines of the plots. A copy of the input is the yardstick.
@@ -28,6 +28,8 @@ var ways = []way{
 	{"f16 file → q4_0, reference", figure.Reference, []string{"quantize q4_0"}, 7},
 	{"f16 file → q4_K_M", figure.Ours, []string{"quantize q4_K_M"}, 8},
 	{"f16 file → q4_K_M, reference", figure.Reference, []string{"quantize q4_K_M"}, 9},
+	{"f16 file → q4_0 in memory", figure.Ours, []string{"quantize q4_0 to memory"}, -1},
+	{"f16 file → q4_0 in memory, reference", figure.Reference, []string{"quantize q4_0 to memory"}, -1},
 }
 
 // pairs are ways of ours beside the reference's and the copy that reads the same.
@@ -40,6 +42,7 @@ var pairs = []struct {
 	{"folder → q4_0", 2, 3, "cp of the folder, again"},
 	{"folder + adapter → q4_0", 4, 5, "cp of the folder, again"},
 	{"f16 file → q4_0", 6, 7, "cp of the f16 file"},
+	{"f16 file → q4_0 in memory", 10, 11, ""},
 	{"f16 file → q4_K_M", 8, 9, "cp of the f16 file"},
 }
 
@@ -128,7 +131,7 @@ func wayTable(r record) string {
 	}
 	var b strings.Builder
 	b.WriteString("\n### From a folder to a quantized file\n\nreference: convert_hf_to_gguf.py, then llama-quantize; with an adapter PEFT's merge before them; its seconds are the sum, " +
-		"its memory the largest. persona-gguf waits until its output is on the disk before that takes its name; `cp` and the reference tools do not (see the row of `cp` with `sync` below).\n\n| shape | what | GB | `cp` s | persona-gguf s | × `cp` | reference s | faster | GB of memory | reference |\n|---|---|---|---|---|---|---|---|---|---|\n")
+		"its memory the largest. persona-gguf waits until its output is on the disk before that takes its name; `cp` and the reference tools do not (see the row of `cp` with `sync` below). In memory: both write to a file system in memory.\n\n| shape | what | GB | `cp` s | persona-gguf s | × `cp` | reference s | faster | GB of memory | reference |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, w := range rows {
 		fmt.Fprintf(&b, "| %s | %s | %.2f | %s | %s | %s | %s | %s | %s | %s |\n",
 			w.shape, w.name, float64(w.size)/1e9, w.copied, w.ours, w.timesCopy, w.theirs, w.faster, w.memory, w.theirMemory)

@@ -35,6 +35,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 1, "times each step is run, in turns with those that do the same")
 	flag.BoolVar(&o.cold, "cold", false, "drop the input from the page cache before each step; only the steps that read a folder")
 	flag.Int64Var(&o.throttle, "throttle", 0, "with -cold: let the disk read at most so many `MB` a second; 0: no limit")
+	flag.StringVar(&o.memory, "memory", "/dev/shm", "a folder in memory, for the steps that leave the disk's writing out; empty: leave them out")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -46,6 +47,7 @@ func main() {
 
 type options struct {
 	dir, shape, python, program, json string
+	memory                            string
 	rounds                            int
 	throttle                          int64 // MB/s
 	cold                              bool
