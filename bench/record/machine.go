@@ -94,8 +94,14 @@ func said(ctx context.Context, argv ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// version is the commit, with "-dirty" if files are changed that this program does not write.
 func version(ctx context.Context) string {
-	return said(ctx, "git", "describe", "--tags", "--always", "--dirty")
+	commit := said(ctx, "git", "describe", "--tags", "--always")
+	changed := said(ctx, "git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks*", ":!README*.md")
+	if changed != "" {
+		commit += "-dirty"
+	}
+	return commit
 }
 
 // slug is a file name for the machine: CPUs of one name may have other instructions.
