@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"bytes"
 	"fmt"
 	"html/template"
 	"image/color"
@@ -12,29 +11,12 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/persona-gguf/persona-gguf/internal/htmlpage"
 )
 
 // page is the whole report; nothing in it is loaded from elsewhere.
-var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"percent": func(x float64) string { return fmt.Sprintf("%.2f %%", 100*x) },
-	"points":  func(c Change) string { return fmt.Sprintf("%+.2f", 100*(c.To-c.From)) },
-	"number":  func(x float64) string { return fmt.Sprintf("%.4g", x) },
-	"next":    func(i int) int { return i + 1 },
-	"short":   func(s string) string { return s[:min(len(s), 16)] },
-	"first":   func(f []Failure) []Failure { return f[:min(len(f), 30)] },
-	"greedy": func(all []Reply) []Reply {
-		return slices.DeleteFunc(slices.Clone(all), func(r Reply) bool { return r.Seed != 0 })
-	},
-}).Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Interview of {{.R.Character}}</title>
-<style>
-body { font: 15px/1.5 sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
-td.n { text-align: right; font-variant-numeric: tabular-nums } .bad { color: #b00020; font-weight: bold } .ok { color: #1b6e2e }
-details { max-width: 48em } figure { display: inline-block; margin: 0 1em 1em 0 } code { font-size: 90% } svg text { font-family: sans-serif }
-</style></head><body>
-<h1>Interview of {{.R.Character}}</h1>
+var page = htmlpage.New(`{{template "head" (print "Interview of " .R.Character)}}
 <p>{{len .R.Probes}} probes; card <code>{{.R.Card}}</code> {{short .R.CardHash}}, persona {{short .R.Persona}}, format {{.R.Format}}, seed {{.R.Seed}}, {{.R.Samples}} interviews with the card's sampling, llama.cpp {{.R.LlamaCpp}}{{if .R.Data}}, held-out records of <code>{{.R.Data}}</code>{{end}}.</p>
 {{if .R.LostAt}}<p class="bad">The persona is lost at {{.R.LostAt}}.</p>{{end}}
 <ol>{{range .R.Files}}<li>{{.Label}}{{if .Through}} through {{.Through}}{{end}} {{if .SHA256}}<code>{{short .SHA256}}</code>{{end}}</li>{{end}}</ol>
@@ -62,7 +44,16 @@ details { max-width: 48em } figure { display: inline-block; margin: 0 1em 1em 0 
 {{define "scores"}}<table><tr><th>score</th><th>count</th><th>of</th><th>share</th><th>95 %</th><th>replies against it</th></tr>
 {{range .}}<tr><td>{{.Name}}</td><td class="n">{{.N}}</td><td class="n">{{.Of}}</td><td class="n">{{percent .Share}}</td><td class="n">{{percent .Low}} – {{percent .High}}</td>
 <td>{{if .Failures}}<details><summary>{{len .Failures}}</summary>{{range first .Failures}}<code>{{.Probe}}.{{.Turn}}</code> {{.Reply}}<br>{{end}}</details>{{end}}</td></tr>{{end}}</table>{{end}}
-`))
+`, template.FuncMap{
+	"points": func(c Change) string { return fmt.Sprintf("%+.2f", 100*(c.To-c.From)) },
+	"number": func(x float64) string { return fmt.Sprintf("%.4g", x) },
+	"next":   func(i int) int { return i + 1 },
+	"short":  func(s string) string { return s[:min(len(s), 16)] },
+	"first":  func(f []Failure) []Failure { return f[:min(len(f), 30)] },
+	"greedy": func(all []Reply) []Reply {
+		return slices.DeleteFunc(slices.Clone(all), func(r Reply) bool { return r.Seed != 0 })
+	},
+})
 
 type figure struct {
 	SVG     template.HTML
@@ -141,7 +132,7 @@ func (r *Report) drawScores(atLeast bool) (template.HTML, error) {
 	}
 	p.NominalY(names...)
 	p.Y.Min, p.Y.Max = -0.5, float64(len(names))-0.5
-	return svgOf(p, 15*vg.Centimeter, vg.Length(2+0.7*float64(len(names)))*vg.Centimeter)
+	return htmlpage.SVG(p, 15*vg.Centimeter, vg.Length(2+0.7*float64(len(names)))*vg.Centimeter)
 }
 
 // drawLengths has a box for each file.
@@ -172,7 +163,7 @@ func (r *Report) drawLengths() (template.HTML, error) {
 	}
 	p.NominalX(names...)
 	p.X.Min, p.X.Max = -0.5, float64(len(names))-0.5
-	return svgOf(p, 12*vg.Centimeter, 8*vg.Centimeter)
+	return htmlpage.SVG(p, 12*vg.Centimeter, 8*vg.Centimeter)
 }
 
 // drawDrift has a bar for each file but the first.
@@ -197,20 +188,5 @@ func (r *Report) drawDrift() (template.HTML, error) {
 	p.Add(bars)
 	p.NominalX(names...)
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = -0.5, float64(len(names))-0.5, 0, 1.1*slices.Max(values)
-	return svgOf(p, 12*vg.Centimeter, 8*vg.Centimeter)
-}
-
-// svgOf draws a plot as an SVG element.
-func svgOf(p *plot.Plot, width, height vg.Length) (template.HTML, error) {
-	c := vgsvg.New(width, height)
-	p.Draw(draw.New(c))
-	var b bytes.Buffer
-	if _, err := c.WriteTo(&b); err != nil {
-		return "", err
-	}
-	svg := b.Bytes()
-	if at := bytes.Index(svg, []byte("<svg")); at > 0 {
-		svg = svg[at:] // without the XML declaration, inside a page
-	}
-	return template.HTML(svg), nil // drawn here, of names of ours and numbers: no text of a file is in it
+	return htmlpage.SVG(p, 12*vg.Centimeter, 8*vg.Centimeter)
 }

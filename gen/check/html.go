@@ -1,7 +1,6 @@
 package check
 
 import (
-	"bytes"
 	"fmt"
 	"html/template"
 	"image/color"
@@ -10,23 +9,12 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/persona-gguf/persona-gguf/internal/htmlpage"
 )
 
 // page is the whole report; nothing in it is loaded from elsewhere.
-var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"percent": func(x float64) string { return fmt.Sprintf("%.2f %%", 100*x) },
-	"first":   func(ids []string) []string { return ids[:min(len(ids), 20)] },
-}).Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Data of {{.Name}}</title>
-<style>
-body { font: 15px/1.5 sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
-td.n { text-align: right; font-variant-numeric: tabular-nums } .bad { color: #b00020; font-weight: bold } .ok { color: #1b6e2e }
-details { max-width: 28em } figure { display: inline-block; margin: 0 1em 1em 0 } code { font-size: 90% }
-</style></head><body>
-<h1>Data of {{.Name}}</h1>
+var page = htmlpage.New(`{{template "head" (print "Data of " .Name)}}
 <p>{{.R.Records}} records, {{.R.Unique}} without near duplicates; {{.R.Train}} to train on, {{.R.Eval}} held out; {{.R.Turns}} turns of the character.</p>
 <h2>Gates</h2><table><tr><th>gate</th><th>value</th><th>want</th><th></th></tr>
 {{range .R.Gates}}<tr><td>{{.Name}}</td><td class="n">{{printf "%.4f" .Value}}</td><td class="n">{{if .AtLeast}}≥{{else}}≤{{end}} {{.Want}}</td>
@@ -40,7 +28,9 @@ details { max-width: 28em } figure { display: inline-block; margin: 0 1em 1em 0 
 <h2>Topics</h2><table><tr><th>topic</th><th>records</th><th>turns</th><th>{{.R.LengthUnit}}s</th><th>share</th></tr>
 {{range .R.Topics}}<tr><td>{{.Topic}}</td><td class="n">{{.Records}}</td><td class="n">{{.Turns}}</td><td class="n">{{.Length}}</td><td class="n">{{percent .Share}}</td></tr>{{end}}</table>
 </body></html>
-`))
+`, template.FuncMap{
+	"first": func(ids []string) []string { return ids[:min(len(ids), 20)] },
+})
 
 type row struct {
 	Name string
@@ -89,15 +79,5 @@ func histogram(values []float64, title, x string) (template.HTML, error) {
 	h.FillColor = color.RGBA{R: 0x4c, G: 0x78, B: 0xa8, A: 0xff}
 	h.LineStyle.Width = vg.Points(0.3)
 	p.Add(h)
-	c := vgsvg.New(14*vg.Centimeter, 8*vg.Centimeter)
-	p.Draw(draw.New(c))
-	var b bytes.Buffer
-	if _, err := c.WriteTo(&b); err != nil {
-		return "", err
-	}
-	svg := b.Bytes()
-	if at := bytes.Index(svg, []byte("<svg")); at > 0 {
-		svg = svg[at:] // without the XML declaration, inside a page
-	}
-	return template.HTML(svg), nil // drawn here: no text of the data is in it
+	return htmlpage.SVG(p, 14*vg.Centimeter, 8*vg.Centimeter)
 }
