@@ -55,7 +55,7 @@ func readmeTables(path string, records []record) string {
 	var b strings.Builder
 	if r := most(records, func(r record) int { return len(r.rows()) }); r != nil {
 		fmt.Fprintf(&b, "\n"+w.times+"\n|---|---|---|---|---|---|---|---|\n", r.title())
-		for _, x := range r.rows() {
+		for _, x := range mostCompared(r.rows()) {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", x.shape, ways.Replace(x.name), x.copied, x.ours, x.theirs, x.faster, x.memory, x.theirMemory)
 		}
 	}
@@ -71,6 +71,21 @@ func readmeTables(path string, records []record) string {
 	}
 	b.WriteString("\n    ./build.sh bench -shapes 0.6b,4b\n\n" + w.command + "\n")
 	return b.String()
+}
+
+// mostCompared are the rows of the shape with most figures of the reference, of several the last one.
+func mostCompared(rows []row) []row {
+	shapes, most := map[string][]row{}, 0
+	var best []row
+	for _, x := range rows {
+		if x.theirs != "–" {
+			shapes[x.shape] = append(shapes[x.shape], x)
+		}
+		if n := len(shapes[x.shape]); n > 0 && n >= most {
+			best, most = shapes[x.shape], n
+		}
+	}
+	return best
 }
 
 // most is the first record with the largest number, nil if all have none.
