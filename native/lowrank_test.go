@@ -18,7 +18,7 @@ func TestAddLowRank(t *testing.T) {
 }
 
 func testAddLowRank(t *testing.T) {
-	for _, shape := range [][3]int{{1, 1, 1}, {3, 7, 2}, {2, 255, 3}, {5, 256, 16}, {4, 257, 8}, {9, 1000, 4}, {7, 64, 16}} {
+	for _, shape := range [][3]int{{1, 1, 1}, {3, 7, 2}, {2, 255, 3}, {5, 256, 16}, {4, 257, 8}, {9, 1000, 4}, {7, 64, 16}, {5, 1100, 16}, {6, 530, 129}, {5, 300, 600}} {
 		t.Run(fmt.Sprint(shape), func(t *testing.T) {
 			rows, cols, r := shape[0], shape[1], shape[2]
 			rng := rand.New(rand.NewPCG(1, uint64(cols)))
