@@ -30,6 +30,10 @@ var ways = []way{
 	{"f16 file → q4_K_M, reference", figure.Reference, []string{"quantize q4_K_M"}, 9},
 	{"f16 file → q4_0 in memory", figure.Ours, []string{"quantize q4_0 to memory"}, -1},
 	{"f16 file → q4_0 in memory, reference", figure.Reference, []string{"quantize q4_0 to memory"}, -1},
+	{"folder → q4_0 in memory", figure.Ours, []string{"convert q4_0 to memory"}, -1},
+	{"folder → q4_0 in memory, reference", figure.Reference, []string{"convert f16", "quantize q4_0 to memory"}, -1},
+	{"folder + adapter → q4_0 in memory", figure.Ours, []string{"convert + adapter q4_0 to memory"}, -1},
+	{"folder + adapter → q4_0 in memory, reference", figure.Reference, []string{"merge", "convert f16 of the merge", "quantize q4_0 to memory"}, -1},
 }
 
 // pairs are ways of ours beside the reference's and the copy that reads the same.
@@ -40,7 +44,9 @@ var pairs = []struct {
 }{
 	{"folder → f16", 0, 1, "cp of the folder"},
 	{"folder → q4_0", 2, 3, "cp of the folder, again"},
+	{"folder → q4_0 in memory", 12, 13, "cp of the folder, again"},
 	{"folder + adapter → q4_0", 4, 5, "cp of the folder, again"},
+	{"folder + adapter → q4_0 in memory", 14, 15, "cp of the folder, again"},
 	{"f16 file → q4_0", 6, 7, "cp of the f16 file"},
 	{"f16 file → q4_0 in memory", 10, 11, ""},
 	{"f16 file → q4_K_M", 8, 9, "cp of the f16 file"},
@@ -131,7 +137,7 @@ func wayTable(r record) string {
 	}
 	var b strings.Builder
 	b.WriteString("\n### From a folder to a quantized file\n\nreference: convert_hf_to_gguf.py, then llama-quantize; with an adapter PEFT's merge before them; its seconds are the sum, " +
-		"its memory the largest. persona-gguf waits until its output is on the disk before that takes its name; `cp` and the reference tools do not (see the row of `cp` with `sync` below). In memory: both write to a file system in memory.\n\n| shape | what | GB | `cp` s | persona-gguf s | × `cp` | reference s | faster | GB of memory | reference |\n|---|---|---|---|---|---|---|---|---|---|\n")
+		"its memory the largest. persona-gguf waits until its output is on the disk before that takes its name; `cp` and the reference tools do not (see the row of `cp` with `sync` below). In memory: the q4_0 file goes to a file system in memory; the reference's files before it still go to the disk.\n\n| shape | what | GB | `cp` s | persona-gguf s | × `cp` | reference s | faster | GB of memory | reference |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, w := range rows {
 		fmt.Fprintf(&b, "| %s | %s | %.2f | %s | %s | %s | %s | %s | %s | %s |\n",
 			w.shape, w.name, float64(w.size)/1e9, w.copied, w.ours, w.timesCopy, w.theirs, w.faster, w.memory, w.theirMemory)

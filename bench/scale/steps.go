@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,18 +105,28 @@ func (m models) fromF16() group {
 
 // onePass takes the folder to q4_0 without a file in between.
 func (m models) onePass() group {
-	direct := m.path("direct.gguf")
-	return group{
+	direct, persona := m.path("direct.gguf"), m.path("persona.gguf")
+	convert := func(output string, adapter ...string) []string {
+		return slices.Concat([]string{"convert", m.model}, adapter, []string{"--outtype", "q4_0", "--outfile", output})
+	}
+	g := group{
 		steps: []step{
 			m.copy("cp of the folder, again", m.model),
 			{"cp and sync", figure.Copy, "cp of the folder, then sync", []string{"sh", "-c", `cp -r "$1" "$2" && sync "$2"/*`, "sh", m.model, m.path("copy")}, m.model, m.path("copy")},
-			m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, direct, "convert", m.model, "--outtype", "q4_0", "--outfile", direct),
-			m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, m.path("persona.gguf"),
-				"convert", m.model, "--adapter", m.adapter, "--outtype", "q4_0", "--outfile", m.path("persona.gguf")),
+			m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, direct, convert(direct)...),
+			m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, persona, convert(persona, "--adapter", m.adapter)...),
 		},
 		equal:  [][2]string{{direct, m.path("q4_0.gguf")}},
-		remove: []string{direct, m.path("persona.gguf"), m.path("q4_0.gguf")},
+		remove: []string{direct, persona, m.path("q4_0.gguf")},
 	}
+	if m.inMemory() {
+		output := filepath.Join(m.memory, m.shape+"-direct.gguf")
+		g.steps = append(g.steps,
+			m.ours("convert q4_0 to memory", "convert q4_0, written to memory", m.model, output, convert(output)...),
+			m.ours("convert + adapter q4_0 to memory", "convert --adapter q4_0, written to memory", m.model, output, convert(output, "--adapter", m.adapter)...))
+		g.after = []string{output}
+	}
+	return g
 }
 
 // mergeScript is the merge as people write it, in the dtype of the base.
@@ -157,7 +168,7 @@ func (m models) fits() bool {
 	return err == nil && available() > size+size/8
 }
 
-// inMemory says whether the f16 file in the page cache and its q4_0 in m.memory have room: then the disk, for which ours
+// inMemory says whether the input in the page cache and its q4_0 in m.memory have room: then the disk, for which ours
 // waits and the reference does not, is no part of the comparison.
 func (m models) inMemory() bool {
 	if info, err := os.Stat(m.memory); err != nil || !info.IsDir() {
