@@ -96,6 +96,12 @@ func (t *target) readAt(p []byte, off int64) error {
 func (t *target) readRows(p []byte, first int64) error {
 	n := t.rowLen()
 	rowBytes := n * t.dtype.Size()
+	if part := t.onlyPart(first, int64(len(p))/rowBytes); part != nil {
+		if err := t.readUpdated(part, p, first); err != nil {
+			return fmt.Errorf("merge tensor %s: %w", t.name, err)
+		}
+		return nil
+	}
 	step := max(1, blockElements/n)
 	buf := takeFloats(min(step*n, int64(len(p))/t.dtype.Size()))
 	defer giveFloats(buf)
@@ -112,6 +118,41 @@ func (t *target) readRows(p []byte, first int64) error {
 		first += rows
 	}
 	return nil
+}
+
+// onlyPart is the one product that makes the rows of the file's, nil if there is more to do.
+func (t *target) onlyPart(first, rows int64) *part {
+	if len(t.parts) != 1 || t.nf4 != nil || t.dora != nil || t.tokens != nil || t.dtype != t.w.DType {
+		return nil
+	}
+	p := &t.parts[0]
+	if p.vector != nil || first < p.low || first+rows > p.high {
+		return nil
+	}
+	return p
+}
+
+// readUpdated fills b with whole rows from row first on, updated where they lie.
+func (t *target) readUpdated(p *part, b []byte, first int64) error {
+	rowBytes := t.rowLen() * t.dtype.Size()
+	if err := t.w.ReadAt(b, first*rowBytes); err != nil {
+		return err
+	}
+	rows := int64(len(b)) / rowBytes
+	left, right, err := t.product(p, first, rows)
+	if err != nil {
+		return err
+	}
+	return llama.AddLowRankRows(b, ggmlType[t.dtype], left, right, int(rows), int(p.right.cols), int(p.right.r), p.scale)
+}
+
+// product gives the factors for rows.
+func (t *target) product(p *part, first, rows int64) (left, right []float32, err error) {
+	if right, err = t.factors.get(p.right); err != nil {
+		return nil, nil, err
+	}
+	left, err = p.left.read(first-p.low, rows)
+	return left, right, err
 }
 
 // encode rounds float32 to dtype d.
@@ -182,11 +223,7 @@ func (t *target) add(p *part, v []float32, first, rows int64) error {
 		}
 		return nil
 	}
-	a, err := t.factors.get(p.right)
-	if err != nil {
-		return err
-	}
-	b, err := p.left.read(first-p.low, rows)
+	b, a, err := t.product(p, first, rows)
 	if err != nil {
 		return err
 	}

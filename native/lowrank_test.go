@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -43,6 +44,7 @@ func testAddLowRank(t *testing.T) {
 					want[i*cols+j] += float32(scale * sum)
 				}
 			}
+			testLowRankRows(t, w[:rows*cols], b, a, rows, cols, r, scale)
 			if err := AddLowRank(w[:rows*cols], b, a, rows, cols, r, scale); err != nil {
 				t.Fatal(err)
 			}
@@ -55,6 +57,39 @@ func testAddLowRank(t *testing.T) {
 	}
 }
 
+// testLowRankRows compares the rows that are updated where they lie with the three steps one after the other.
+func testLowRankRows(t *testing.T, w, b, a []float32, rows, cols, r int, scale float32) {
+	t.Helper()
+	rowLen := int64(cols)
+	for _, kind := range []struct {
+		typ  uint32
+		size int
+	}{{0, 4}, {1, 2}, {30, 2}} { // F32, F16, BF16
+		typ := kind.typ
+		got := make([]byte, len(w)*kind.size)
+		if err := EncodeFloats(got, typ, w, rowLen, nil); err != nil {
+			t.Fatal(err)
+		}
+		v := make([]float32, len(w))
+		if err := DecodeRows(v, got, typ, rowLen); err != nil {
+			t.Fatal(err)
+		}
+		if err := AddLowRank(v, b, a, rows, cols, r, scale); err != nil {
+			t.Fatal(err)
+		}
+		want := make([]byte, len(got))
+		if err := EncodeFloats(want, typ, v, rowLen, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := AddLowRankRows(got, typ, b, a, rows, cols, r, scale); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: rows updated where they lie differ from decoded, updated and encoded ones", TensorType(typ))
+		}
+	}
+}
+
 // TestAddLowRankShapes refuses what does not fit.
 func TestAddLowRankShapes(t *testing.T) {
 	v := make([]float32, 12)
@@ -64,8 +99,19 @@ func TestAddLowRankShapes(t *testing.T) {
 		if AddLowRank(v[:c.w], v[:c.b], v[:c.a], c.rows, c.cols, c.r, 1) == nil {
 			t.Errorf("%+v: got no error", c)
 		}
+		if AddLowRankRows(FloatBytes(v[:c.w]), 0, v[:c.b], v[:c.a], c.rows, c.cols, c.r, 1) == nil {
+			t.Errorf("rows, %+v: got no error", c)
+		}
 	}
 	if err := AddLowRank(nil, nil, v[:4], 0, 4, 1, 1); err != nil {
 		t.Errorf("no rows: %v", err)
+	}
+	for _, c := range []struct {
+		w int
+		t uint32
+	}{{7, 1}, {7, 30}, {18, 2}} {
+		if AddLowRankRows(make([]byte, c.w), c.t, v[:1], v[:4], 1, 4, 1, 1) == nil {
+			t.Errorf("%d bytes of type %s: got no error", c.w, TensorType(c.t))
+		}
 	}
 }

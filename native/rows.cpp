@@ -83,6 +83,48 @@ void nl_add_low_rank(float * w, const float * b, const float * a, int64_t rows, 
     kernel_low_rank(w, b, a, rows, cols, r, scale);
 }
 
+// from_f32 rounds to F16 or BF16, or copies to F32.
+static void from_f32(const float * src, int32_t type, uint8_t * dst, int64_t n) {
+    if (type == GGML_TYPE_F16) {
+        kernel_f32_to_f16(src, reinterpret_cast<ggml_fp16_t *>(dst), n);
+    } else if (type == GGML_TYPE_BF16) {
+        kernel_encode(GGML_TYPE_BF16, src, dst, 1, n, nullptr);
+    } else {
+        memcpy(dst, src, (size_t) n * sizeof(float));
+    }
+}
+
+// Strips of columns, a few rows of them at a time: the f32 values and the strip's part of a stay in the first cache.
+nl_result nl_add_low_rank_rows(uint8_t * w, int32_t type, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
+    return guarded([&](nl_result &) {
+        constexpr int64_t group = 8;
+        const int64_t size  = (int64_t) ggml_type_size((ggml_type) type);
+        const int64_t width = std::min(cols, std::clamp<int64_t>(4096 / r / 32 * 32, 64, 256));
+        std::vector<float> strip((size_t) (r * width)), block((size_t) (group * width));
+        for (int64_t c = 0; c < cols; c += width) {
+            const int64_t n = std::min(width, cols - c);
+            for (int64_t k = 0; k < r; k++) {
+                memcpy(strip.data() + k * n, a + k * cols + c, (size_t) n * sizeof(float));
+            }
+            for (int64_t i = 0; i < rows; i += group) {
+                const int64_t m = std::min(group, rows - i);
+                for (int64_t j = 0; j < m; j++) {
+                    const uint8_t * row = w + ((i + j) * cols + c) * size;
+                    if (type == GGML_TYPE_F32) {
+                        memcpy(block.data() + j * n, row, (size_t) n * sizeof(float));
+                    } else {
+                        to_f32(row, type, block.data() + j * n, n);
+                    }
+                }
+                kernel_low_rank(block.data(), b + i * r, strip.data(), m, n, r, scale);
+                for (int64_t j = 0; j < m; j++) {
+                    from_f32(block.data() + j * n, type, w + ((i + j) * cols + c) * size, n);
+                }
+            }
+        }
+    });
+}
+
 // Where the f16 scales of a block lie (ggml-common.h).
 static std::vector<size_t> scale_offsets(int32_t type) {
     switch (type) {

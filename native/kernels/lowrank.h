@@ -49,27 +49,23 @@ static inline void low_rank_strip(float * w, const float * b, const float * a, i
     }
 }
 
-// low_rank: w [rows, cols], b [rows, r], a [r, cols]. The columns are taken in strips whose part of a is copied together
-// and stays in the first cache: where it lies, its rows are a power of two apart and push each other out.
+// low_rank: w [rows, cols], b [rows, r], a [r, cols]. Wide matrices are taken in strips of columns whose part of a is
+// copied together and stays in the first cache: where it lies, its rows may be a power of two apart and push each other out.
 static void low_rank(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
     enum { PACKED = 4096, WIDEST = 256 };
     float         packed[PACKED];
-    int64_t       width = PACKED / r < WIDEST ? PACKED / r : WIDEST;
-    const bool    fits  = width >= 2 * LANES;
     const int64_t whole = cols - cols % (2 * LANES);
-    width               = fits ? width - width % (2 * LANES) : 2 * LANES;
-    for (int64_t c = 0; c < whole; c += width) {
-        const int64_t n = whole - c < width ? whole - c : width;
-        if (!fits) {
-            low_rank_strip(w + c, b, a + c, cols, n, rows, cols, r, scale);
-            continue;
-        }
-        for (int64_t k = 0; k < r; k++) {
-            for (int64_t j = 0; j < n; j += LANES) {
-                store(packed + k * n + j, load(a + k * cols + c + j));
+    const int64_t width = PACKED / r < WIDEST ? PACKED / r / (2 * LANES) * (2 * LANES) : WIDEST;
+    if (cols <= WIDEST || width == 0) {
+        low_rank_strip(w, b, a, cols, whole, rows, cols, r, scale);
+    } else {
+        for (int64_t c = 0; c < whole; c += width) {
+            const int64_t n = whole - c < width ? whole - c : width;
+            for (int64_t k = 0; k < r; k++) {
+                memcpy(packed + k * n, a + k * cols + c, n * sizeof(float));
             }
+            low_rank_strip(w + c, b, packed, n, n, rows, cols, r, scale);
         }
-        low_rank_strip(w + c, b, packed, n, n, rows, cols, r, scale);
     }
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = whole; j < cols; j++) {
