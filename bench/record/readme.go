@@ -44,7 +44,7 @@ var korean = words{
 }
 
 // koreanWays are the rows' names in the Korean README.
-var koreanWays = strings.NewReplacer("folder + adapter", "폴더 + 어댑터", "folder", "폴더", "f16 file", "f16 파일", "in memory", "(메모리에 씀)")
+var koreanWays = strings.NewReplacer("folder + adapter", "폴더 + 어댑터", "folder", "폴더", "f16 file", "f16 파일")
 
 // readmeTables are those of the machines with most figures, in the language of the file.
 func readmeTables(path string, records []record) string {
@@ -73,12 +73,13 @@ func readmeTables(path string, records []record) string {
 	return b.String()
 }
 
-// mostCompared are the rows of the shape with most figures of the reference, of several the last one.
+// mostCompared are the rows of the shape with most figures of the reference, of several the last one, without those that
+// leave the disk out.
 func mostCompared(rows []row) []row {
 	shapes, most := map[string][]row{}, 0
 	var best []row
 	for _, x := range rows {
-		if x.theirs != "–" {
+		if x.theirs != "–" && !strings.HasSuffix(x.name, "in memory") {
 			shapes[x.shape] = append(shapes[x.shape], x)
 		}
 		if n := len(shapes[x.shape]); n > 0 && n >= most {

@@ -48,7 +48,7 @@ var pairs = []struct {
 	{"folder + adapter → q4_0", 4, 5, "cp of the folder, again"},
 	{"folder + adapter → q4_0 in memory", 14, 15, "cp of the folder, again"},
 	{"f16 file → q4_0", 6, 7, "cp of the f16 file"},
-	{"f16 file → q4_0 in memory", 10, 11, ""},
+	{"f16 file → q4_0 in memory", 10, 11, "cp of the f16 file"},
 	{"f16 file → q4_K_M", 8, 9, "cp of the f16 file"},
 }
 
