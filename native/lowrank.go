@@ -15,14 +15,7 @@ import (
 // k = 0 up and every operation is rounded, so that the bits are the same on every
 // CPU. Calls on different rows may run at once.
 func AddLowRank(w, b, a []float32, rows, cols, r int, scale float32) error {
-	if err := lowRankShapes(len(w), b, a, rows, cols, r); err != nil {
-		return err
-	}
-	if rows == 0 {
-		return nil
-	}
-	C.nl_add_low_rank((*C.float)(&w[0]), (*C.float)(&b[0]), (*C.float)(&a[0]), C.int64_t(rows), C.int64_t(cols), C.int64_t(r), C.float(scale))
-	return nil
+	return AddLowRankRows(FloatBytes(w), uint32(C.GGML_TYPE_F32), b, a, rows, cols, r, scale)
 }
 
 // AddLowRankRows is AddLowRank for rows in memory as type t, F32, F16 or BF16: they are widened to float32, and what is
@@ -40,18 +33,13 @@ func AddLowRankRows(w []byte, t uint32, b, a []float32, rows, cols, r int, scale
 	if len(w)%size != 0 {
 		return fmt.Errorf("add low rank: got %d bytes, want a multiple of %d", len(w), size)
 	}
-	if err := lowRankShapes(len(w)/size, b, a, rows, cols, r); err != nil || rows == 0 {
-		return err
-	}
-	return check(C.nl_add_low_rank_rows((*C.uint8_t)(unsafe.SliceData(w)), C.int32_t(t), (*C.float)(&b[0]), (*C.float)(&a[0]),
-		C.int64_t(rows), C.int64_t(cols), C.int64_t(r), C.float(scale)), "add low rank", "to "+TensorType(t).String())
-}
-
-// lowRankShapes checks w of so many values with its factors.
-func lowRankShapes(w int, b, a []float32, rows, cols, r int) error {
-	if rows < 0 || cols <= 0 || r <= 0 || w != rows*cols || len(b) != rows*r || len(a) != r*cols {
+	if n := len(w) / size; rows < 0 || cols <= 0 || r <= 0 || n != rows*cols || len(b) != rows*r || len(a) != r*cols {
 		return fmt.Errorf("add low rank: shapes: got %d, %d and %d values, want [%d, %d], [%d, %d] and [%d, %d]",
-			w, len(b), len(a), rows, cols, rows, r, r, cols)
+			n, len(b), len(a), rows, cols, rows, r, r, cols)
 	}
-	return nil
+	if rows == 0 {
+		return nil
+	}
+	return check(C.nl_add_low_rank((*C.uint8_t)(unsafe.SliceData(w)), C.int32_t(t), (*C.float)(&b[0]), (*C.float)(&a[0]),
+		C.int64_t(rows), C.int64_t(cols), C.int64_t(r), C.float(scale)), "add low rank", "to "+TensorType(t).String())
 }

@@ -79,10 +79,6 @@ nl_result nl_decode_rows(float * dst, const uint8_t * src, int32_t src_type, int
     });
 }
 
-void nl_add_low_rank(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
-    kernel_low_rank(w, b, a, rows, cols, r, scale);
-}
-
 // from_f32 rounds to F16 or BF16, or copies to F32.
 static void from_f32(const float * src, int32_t type, uint8_t * dst, int64_t n) {
     if (type == GGML_TYPE_F16) {
@@ -94,8 +90,9 @@ static void from_f32(const float * src, int32_t type, uint8_t * dst, int64_t n) 
     }
 }
 
-// Strips of columns, a few rows of them at a time: the f32 values and the strip's part of a stay in the first cache.
-nl_result nl_add_low_rank_rows(uint8_t * w, int32_t type, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
+// Strips of columns, a few rows of them at a time: the f32 values and the strip's part of a stay in the first cache. That
+// part is copied together: where it lies, its rows may be a power of two apart and push each other out.
+nl_result nl_add_low_rank(uint8_t * w, int32_t type, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
     return guarded([&](nl_result &) {
         constexpr int64_t group = 8;
         const int64_t size  = (int64_t) ggml_type_size((ggml_type) type);

@@ -164,8 +164,7 @@ int32_t   nl_kernels(void);      // the kernel_set in use (kernels/kernels.h)
 int32_t   nl_best_kernels(void); // the best one of this CPU
 void      nl_use_kernels(int32_t set); // -1: the best
 nl_result nl_encode_rows(uint8_t * dst, int32_t dst_type, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row, const float * imatrix, int32_t through_half);
-void      nl_add_low_rank(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale);
-nl_result nl_add_low_rank_rows(uint8_t * w, int32_t type, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale);
+nl_result nl_add_low_rank(uint8_t * w, int32_t type, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale);
 nl_result nl_decode_rows(float * dst, const uint8_t * src, int32_t src_type, int64_t nrows, int64_t n_per_row);
 nl_result nl_validate_rows(int32_t type, const uint8_t * data, size_t n);
 
