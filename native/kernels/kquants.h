@@ -379,14 +379,14 @@ static void refine_symmetric(const float * v, const float * w, int64_t count, ui
 
 // refine finds the scales of all sub-blocks for q3_K without importances.
 static void refine(const float * x, int64_t count, int top, scales_of & s) {
-    vf a[16], b[16];
-    for (int64_t first = 0; first < count; first += 2 * LANES) {
-        const int64_t next = first + LANES < count ? first + LANES : first; // the last ones may stand alone
-        columns(a, x + first * 16, 16, count - first < LANES ? count - first : LANES, 16);
-        columns(b, x + next * 16, 16, count - next < LANES ? count - next : LANES, 16);
-        refined(a, b, top, s.scale + first);
-        store(s.offset + first, all(0));
-        store(s.offset + first + LANES, all(0));
+    vf v[at_once][16];
+    for (int64_t first = 0; first < count; first += at_once * LANES) {
+        for (int k = 0; k < at_once; k++) {
+            const int64_t at = first + k * LANES < count ? first + k * LANES : first; // the last ones may be fewer
+            columns(v[k], x + at * 16, 16, count - at < LANES ? count - at : LANES, 16);
+            store(s.offset + first + k * LANES, all(0));
+        }
+        refined(v, top, s.scale + first);
     }
 }
 

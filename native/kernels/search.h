@@ -142,7 +142,7 @@ static inline vf level_of_quotient(vf a, vf b, vi mask, int top) {
 }
 
 // refinement searches levels -top … top-1 by changing one at a time (make_q3_quants with its second stage). What a
-// level adds to the sums is kept beside it. Every step waits for the one before it, so two searches are done in turns.
+// level adds to the sums is kept beside it. Every step waits for the one before it, so several searches are done in turns.
 struct refinement {
     vf l[16], w[16], wx[16], in_lx[16], in_l2[16];
     vf sumlx, suml2, squared;
@@ -196,23 +196,36 @@ struct refinement {
     vf scale() const { return pick(zeros | ~(suml2 > all(0)), all(0), sumlx / suml2); }
 };
 
-// refined gives the scales of two times LANES sub-blocks of 16 numbers.
-static inline void refined(const vf * x, const vf * y, int top, float * scales) {
-    refinement a, b;
-    a.begin(x, top);
-    b.begin(y, top);
+// at_once is how many searches are done in turns.
+static const int at_once = LANES == 16 ? 4 : 2;
+
+// refined gives the scales of at_once times LANES sub-blocks of 16 numbers.
+static inline void refined(const vf (*x)[16], int top, float * scales) {
+    refinement all_of[at_once];
+    for (int k = 0; k < at_once; k++) {
+        all_of[k].begin(x[k], top);
+    }
     for (int round = 0; round < 5; round++) {
-        a.changed = b.changed = alli(0);
-        for (int i = 0; i < 16; i++) {
-            a.step(x, i, top);
-            b.step(y, i, top);
+        for (int k = 0; k < at_once; k++) {
+            all_of[k].changed = alli(0);
         }
-        if (!any(a.changed | b.changed)) { // a round more changes nothing where a round changed nothing
+        for (int i = 0; i < 16; i++) {
+#pragma GCC unroll 4
+            for (int k = 0; k < at_once; k++) {
+                all_of[k].step(x[k], i, top);
+            }
+        }
+        vi changed = alli(0);
+        for (int k = 0; k < at_once; k++) {
+            changed |= all_of[k].changed;
+        }
+        if (!any(changed)) { // a round more changes nothing where a round changed nothing
             break;
         }
     }
-    store(scales, a.scale());
-    store(scales + LANES, b.scale());
+    for (int k = 0; k < at_once; k++) {
+        store(scales + k * LANES, all_of[k].scale());
+    }
 }
 
 // positive searches the scale of levels 0 … top of numbers that are not negative, with weights, and the levels
