@@ -6,10 +6,17 @@ package llama
 import "C"
 
 import (
+	"embed"
 	"fmt"
 	"slices"
 	"strings"
 )
+
+// The Go tool does not see what a C++ file includes from a folder, but compiles a package anew when an embedded file has
+// changed. Nothing refers to the variable, so no program holds the text.
+//
+//go:embed kernels/*.h
+var _ embed.FS
 
 // kernelSets are the instruction sets that the row encoders (kernels/) are compiled for, numbered as in kernels.h.
 // "plain" stands for ggml's own encoders.

@@ -1,5 +1,4 @@
-// Rows of tensors: encoding, decoding, checking (rows.go). The Go tool does not look into kernels/: after a change there
-// alone, build with go build -a.
+// Rows of tensors: encoding, decoding, checking (rows.go). kernels.go sees to it that a change in kernels/ alone counts.
 #include "guard.h"
 
 #include "kernels/half.h"
