@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -53,13 +54,19 @@ func readmeTables(path string, records []record) string {
 		w, ways = korean, koreanWays
 	}
 	var b strings.Builder
+	var shapes []string // of the figures shown, for the command under them
 	if r := most(records, func(r record) int { return len(r.rows()) }); r != nil {
 		fmt.Fprintf(&b, "\n"+w.times+"\n|---|---|---|---|---|---|---|---|\n", r.title())
 		for _, x := range mostCompared(r.rows()) {
+			shapes = append(shapes, x.shape)
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", x.shape, ways.Replace(x.name), x.copied, x.ours, x.theirs, x.faster, x.memory, x.theirMemory)
 		}
 	}
 	if r := most(records, func(r record) int { return len(r.Rates) }); r != nil {
+		for _, rate := range r.Rates {
+			shape, _, _ := strings.Cut(rate.Model, " ")
+			shapes = append(shapes, shape)
+		}
 		fmt.Fprintf(&b, "\n"+w.rates+"\n|---|---|---|---|---|---|\n", r.title())
 		for _, line := range strings.Split(rateTable(*r), "\n") {
 			for _, test := range []string{" pp", " tg", " decode |"} {
@@ -69,7 +76,8 @@ func readmeTables(path string, records []record) string {
 			}
 		}
 	}
-	b.WriteString("\n    ./build.sh bench -shapes 0.6b,4b\n\n" + w.command + "\n")
+	slices.Sort(shapes)
+	b.WriteString("\n    ./build.sh bench -shapes " + strings.Join(slices.Compact(shapes), ",") + "\n\n" + w.command + "\n")
 	return b.String()
 }
 

@@ -90,7 +90,8 @@ func TestPage(t *testing.T) {
 	}
 	text := read("README.md")
 	if !strings.HasPrefix(text, "before\n"+readmeBegin) || !strings.HasSuffix(text, readmeEnd+"after\n") || strings.Contains(text, "outdated") ||
-		strings.Count(text, "| 0.6b | folder → q4_0 |") != 1 || strings.Contains(text, "| 4b |") || strings.Count(text, "| 0.6b q4_0 | decode | 4 |") != 1 {
+		strings.Count(text, "| 0.6b | folder → q4_0 |") != 1 || strings.Contains(text, "| 4b |") || strings.Count(text, "| 0.6b q4_0 | decode | 4 |") != 1 ||
+		!strings.Contains(text, "\n    ./build.sh bench -shapes 0.6b\n") {
 		t.Errorf("README: got\n%s", text)
 	}
 }
