@@ -177,31 +177,49 @@ func checkAdapter(t *testing.T, o Options, magnitudes int) {
 	}
 }
 
-// TestInterruptedTrainer stops a run in full precision, with DoRA and rsLoRA, and goes on with it. The steps of
-// both parts are those of one run.
+// TestInterruptedTrainer stops a run in full precision, with DoRA and rsLoRA, in its first epoch and in its last, and
+// goes on with it: the steps, the evaluations and the adapter are those of a run that did not stop.
 func TestInterruptedTrainer(t *testing.T) {
 	o, said := realOptions(t, persona.ChatML, 32)
-	o.No4Bit, o.DoRA, o.RSLora, o.LoraR = true, true, true, 4
-	ctx, cancel := context.WithCancel(t.Context())
-	o.Progress = func(p Progress) {
-		if p.Step == 2 {
-			cancel()
-		}
+	o.No4Bit, o.DoRA, o.RSLora, o.LoraR, o.SaveSteps = true, true, true, 4, 4
+	whole := o
+	whole.OutputDir = filepath.Join(t.TempDir(), "whole")
+	if _, err := Run(t.Context(), whole); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v, want the context's error", err)
+	for _, step := range []int64{2, 5} {
+		ctx, cancel := context.WithCancel(t.Context())
+		o.Progress = func(p Progress) {
+			if p.Step == step {
+				cancel()
+			}
+		}
+		if _, err := Run(ctx, o); !errors.Is(err, context.Canceled) {
+			t.Fatalf("stopped after step %d: got %v, want the context's error", step, err)
+		}
+		o.Resume = true
 	}
 	if !said.has("--resume goes on from there") || !said.has("in full precision (float32)") || exists(filepath.Join(o.OutputDir, "adapter_config.json")) {
 		t.Errorf("got %q", said.text)
 	}
-	o.Progress, o.Resume = nil, true
+	o.Progress = nil
 	r, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	train, _, steps := losses(t, o.OutputDir)
-	if r.Resumed < 2 || !slices.Equal(steps, []int64{1, 2, 3, 4, 5, 6, 7, 8}) || train[7] > train[0]/2 {
-		t.Errorf("resumed at %d: got steps %v, losses %v", r.Resumed, steps, train)
+	train, eval, steps := losses(t, o.OutputDir)
+	wantTrain, wantEval, _ := losses(t, whole.OutputDir)
+	if r.Resumed < 5 || !slices.Equal(steps, []int64{1, 2, 3, 4, 5, 6, 7, 8}) || !slices.Equal(train, wantTrain) || !slices.Equal(eval, wantEval) || train[7] > train[0]/2 {
+		t.Errorf("resumed at %d: got steps %v, losses %v, held out %v, want %v, %v", r.Resumed, steps, train, eval, wantTrain, wantEval)
+	}
+	var adapters [2][]byte
+	for i, dir := range []string{o.OutputDir, whole.OutputDir} {
+		if adapters[i], err = os.ReadFile(filepath.Join(dir, "adapter_model.safetensors")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(adapters[0], adapters[1]) {
+		t.Error("adapter_model.safetensors: got other bytes than those of a run that did not stop")
 	}
 	if string(r.Manifest.BaseQuant) != "null" || r.Manifest.Result.Compute != "float32" {
 		t.Errorf("base_quant: got %s, want null", r.Manifest.BaseQuant)

@@ -297,11 +297,17 @@ def reporter(stop, config):
             torch.manual_seed(config["seed"] + (state.global_step + 1) * 65_537 + int(os.environ.get("RANK", "0")))
 
         def on_step_end(self, args, state, control, **_):
-            """Saves when it is time to, and when asked to stop."""
-            if stop.agreed(args.device):
-                self.interrupted = control.should_save = control.should_training_stop = True
-            elif config["save_steps"] and state.global_step % config["save_steps"] == 0:
+            """Saves when it is time to, and when asked to stop; after an epoch's last step its end does, with the evaluation."""
+            if stop.agreed(args.device) and state.global_step < state.max_steps:
+                self.interrupted = control.should_training_stop = True
+            due = config["save_steps"] and state.global_step % config["save_steps"] == 0
+            if (due or self.interrupted) and not state.epoch.is_integer():
                 control.should_save = True
+
+        def on_epoch_end(self, args, state, control, **_):
+            """An epoch that was cut short is not evaluated: the best adapter is that of a run that did not stop."""
+            if self.broken or not state.epoch.is_integer():
+                control.should_evaluate = control.should_save = False
 
         def on_log(self, args, state, control, logs=None, **_):
             """Loss of the last steps, or of an evaluation."""
@@ -315,7 +321,7 @@ def reporter(stop, config):
                 loss = finite(logs["loss"])
                 if loss is None:
                     self.broken = f"step {state.global_step}: loss: got {logs['loss']}, want a number"
-                    control.should_training_stop = True
+                    control.should_training_stop, control.should_save = True, False
                 emit("step", step=state.global_step, steps=state.max_steps, epoch=state.epoch, loss=loss,
                      grad_norm=finite(logs.get("grad_norm", 0)), learning_rate=logs.get("learning_rate"), tokens=tokens,
                      tokens_per_second=rate, memory=peak_memory())
