@@ -14,6 +14,7 @@ import (
 	"github.com/persona-gguf/persona-gguf/gguf"
 	"github.com/persona-gguf/persona-gguf/lora"
 	"github.com/persona-gguf/persona-gguf/quant"
+	"github.com/persona-gguf/persona-gguf/safetensors"
 )
 
 // openMerged plans the conversion of the base with its adapters. Config and tokenizer
@@ -176,6 +177,17 @@ func (s *f16Source) Paths() []string {
 
 // Close leaves the files to the plan.
 func (s *f16Source) Close() error { return nil }
+
+// ReadAhead announces what the tensors are made of.
+func (s *f16Source) ReadAhead(names []string, workers int, budget int64) (stop func()) {
+	tensors := make([]*tensor, 0, len(names))
+	for _, name := range names {
+		if t := s.byName[name]; t != nil {
+			tensors = append(tensors, t)
+		}
+	}
+	return safetensors.ReadAhead(parts(tensors), workers, budget)
+}
 
 // ReadTensorAt encodes the rows that hold the wanted bytes.
 func (s *f16Source) ReadTensorAt(name string, p []byte, off int64) error {

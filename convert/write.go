@@ -189,7 +189,9 @@ func (w *writer) run(ctx context.Context, out io.WriterAt) error {
 		return nil
 	}
 	cost := func(i int) int64 { return w.pieces[i].cost() }
-	if err := pipe.Ordered(ctx, w.limits(), len(w.pieces), cost, work, emit); err != nil {
+	limits := w.limits()
+	defer safetensors.ReadAhead(parts(w.plan.tensors), limits.Workers, w.budget()/readAheadShare)()
+	if err := pipe.Ordered(ctx, limits, len(w.pieces), cost, work, emit); err != nil {
 		return err
 	}
 	if w.overflow.Load() {
@@ -210,15 +212,34 @@ func (w *writer) limits() pipe.Options {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	budget := w.plan.opts.Budget
-	if budget <= 0 {
-		budget = defaultBudget
-	}
+	budget := w.budget() - w.budget()/readAheadShare
 	largest := int64(0)
 	for _, p := range w.pieces {
 		largest = max(largest, p.cost())
 	}
 	return pipe.Options{Workers: workers, Budget: min(budget, largest*int64(workers)*piecesAhead)}
+}
+
+// budget is the number of bytes that may be held at a time.
+func (w *writer) budget() int64 {
+	if b := w.plan.opts.Budget; b > 0 {
+		return b
+	}
+	return defaultBudget
+}
+
+// readAheadShare is the part of the budget that is for reading ahead: one in so many.
+const readAheadShare = 4
+
+// parts gives what tensors are read from, in their order.
+func parts(tensors []*tensor) []safetensors.Part {
+	var list []safetensors.Part
+	for _, t := range tensors {
+		for _, s := range t.segs {
+			list = append(list, safetensors.Part{Tensor: s.src, Begin: s.first * s.rowBytes(), End: (s.first + s.rows) * s.rowBytes()})
+		}
+	}
+	return list
 }
 
 // encode reads one piece and returns it in the tensor's type. The result comes

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/persona-gguf/persona-gguf/internal/prefetch"
 )
 
 // Model is a model in one GGUF file or in several (a split model). Its methods
@@ -127,6 +129,28 @@ func (m *Model) Bytes() int64 {
 		n += t.Bytes()
 	}
 	return n
+}
+
+// ReadAhead announces that the tensors will be read in this order, by workers
+// goroutines at least: what is not in the page cache is then read ahead, budget bytes
+// at most, until stop is called. No read of the files may be going on at that time.
+func (m *Model) ReadAhead(names []string, workers int, budget int64) (stop func()) {
+	return prefetch.Start(m.spans(names), prefetch.Options{Workers: workers, Budget: budget}).Stop
+}
+
+// spans are the places of tensors in their files.
+func (m *Model) spans(names []string) (list []prefetch.Span) {
+	for _, name := range names {
+		i, ok := m.shard[name]
+		if !ok {
+			continue
+		}
+		f := m.Files[i]
+		t, _ := f.Tensor(name)
+		begin := f.DataOffset + int64(t.Offset)
+		list = append(list, prefetch.Span{File: f.file, Begin: begin, End: begin + t.Bytes()})
+	}
+	return list
 }
 
 // ReadTensorAt fills p with the bytes of the tensor called name from off on; see [File.ReadTensorAt].

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/persona-gguf/persona-gguf/internal/prefetch"
 )
 
 // shardFile is one file of a split model to be written.
@@ -77,6 +80,20 @@ func TestOpenModelSplit(t *testing.T) {
 	}
 	if _, ok := m.Tensor("none"); ok || m.Shard("none") != -1 {
 		t.Error("tensor none: got one")
+	}
+	begin := func(i int) int64 { return m.Files[i].DataOffset }
+	want := []prefetch.Span{{File: m.Files[2].file, Begin: begin(2), End: begin(2) + 20}, {File: m.Files[0].file, Begin: begin(0) + 32, End: begin(0) + 52}}
+	if got := m.spans([]string{"c", "none", "a"}); !slices.Equal(got, want) {
+		t.Errorf("to be read ahead: got %v, want %v", got, want)
+	}
+	stop := m.ReadAhead([]string{"c", "none", "a"}, 2, 64<<20)
+	defer stop()
+	for _, name := range []string{"c", "a", "zz"} {
+		ti, _ := m.Tensor(name)
+		p := make([]byte, 20)
+		if err := m.ReadTensorAt(name, p, 0); err != nil || !bytes.Equal(p, telling(ti)) {
+			t.Errorf("%s, announced: got %v, %v, want what was written", name, p, err)
+		}
 	}
 	if err := m.ReadTensorAt("none", nil, 0); err == nil || !strings.Contains(err.Error(), `tensor "none": not in the model`) {
 		t.Errorf("got error %v", err)

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/persona-gguf/persona-gguf/internal/prefetch"
 )
 
 var le = binary.LittleEndian
@@ -24,7 +26,7 @@ type File struct {
 	Tensors    []TensorInfo // in the order of the file
 
 	index map[string]int
-	file  *os.File
+	file  *prefetch.File
 
 	mu     sync.Mutex
 	data   []byte // the mapped file
@@ -71,7 +73,7 @@ func newFile(osFile *os.File) (*File, error) {
 	}
 	f := &File{
 		Version: h.version, Alignment: h.alignment, DataOffset: h.dataOffset, Size: st.Size(),
-		Meta: h.meta, Tensors: h.tensors, index: make(map[string]int, len(h.tensors)), file: osFile,
+		Meta: h.meta, Tensors: h.tensors, index: make(map[string]int, len(h.tensors)), file: &prefetch.File{File: osFile},
 	}
 	for i, t := range f.Tensors {
 		f.index[t.Name] = i

@@ -246,7 +246,11 @@ func (m *Merge) layOut(b *binder) error {
 	var all []*safetensors.Tensor
 	add := func(t *target) (*safetensors.Tensor, error) {
 		t.untouched = !t.isChanged() && t.nf4 == nil && t.dtype == t.w.DType
-		return safetensors.NewTensor(t.name, t.dtype, t.shape, t.file, t.readAt)
+		made, err := safetensors.NewTensor(t.name, t.dtype, t.shape, t.file, t.readAt)
+		if err == nil {
+			made.From(t.w)
+		}
+		return made, err
 	}
 	head := b.targets[headName]
 	m.targets = b.targets

@@ -60,7 +60,7 @@ var (
 )
 
 // DefaultBudget is what Options.Budget 0 means.
-const DefaultBudget = 64 << 20
+const DefaultBudget = 256 << 20
 
 // PlannedTensor is one tensor of the output.
 type PlannedTensor struct {

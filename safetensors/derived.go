@@ -19,6 +19,10 @@ func NewTensor(name string, d DType, shape []int64, file *File, read ReadFunc) (
 	return &Tensor{Name: name, DType: d, Shape: shape, File: file, End: size, elements: elements, read: read}, nil
 }
 
+// From tells that t is computed from w: the bytes of a part of t from those of about
+// the same part of w. [ReadAhead] reads them ahead then.
+func (t *Tensor) From(w *Tensor) { t.stored = w }
+
 // NewModel makes a model of the given tensors, in their order. The files stay the
 // caller's: Close of the model does not close them.
 func NewModel(dir string, tensors []*Tensor) (*Model, error) {

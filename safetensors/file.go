@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/persona-gguf/persona-gguf/internal/prefetch"
 )
 
 const maxOffset = math.MaxInt64
@@ -22,6 +24,7 @@ type Tensor struct {
 
 	elements int64
 	read     ReadFunc // of a tensor that is computed
+	stored   *Tensor  // that it is computed from; nil if that is not known
 }
 
 // Bytes gives the size of the data.
@@ -69,7 +72,7 @@ type File struct {
 	Tensors  []*Tensor         // in the order of the header
 
 	index map[string]*Tensor
-	file  *os.File
+	file  *prefetch.File
 
 	mu     sync.Mutex
 	data   []byte // the mapped file
@@ -109,7 +112,7 @@ func newFile(osFile *os.File) (*File, error) {
 	if !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("got %s, want a regular file", st.Mode().Type())
 	}
-	f := &File{Size: st.Size(), file: osFile}
+	f := &File{Size: st.Size(), file: &prefetch.File{File: osFile}}
 	if f.Metadata, f.Tensors, err = parse(osFile, f.Size); err != nil {
 		return nil, err
 	}

@@ -12,8 +12,8 @@ const (
 // code may import. Tests may import what they want. A package that is not
 // here, or that is here and does not exist, fails the test.
 var imports = map[string][]string{
-	"gguf":                      {},
-	"safetensors":               {},
+	"gguf":                      {"internal/prefetch"},
+	"safetensors":               {"internal/prefetch"},
 	"native":                    {},
 	"native/internal/tinymodel": {},
 
@@ -52,6 +52,7 @@ var imports = map[string][]string{
 	"internal/ollama":          {},
 	"internal/ollama/build":    {"internal/ollama"},
 	"internal/pipe":            {},
+	"internal/prefetch":        {},
 	"internal/progress":        {"internal/unit"},
 	"internal/strictyaml":      {},
 	"internal/summary":         {"gguf", "safetensors"},
