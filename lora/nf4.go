@@ -152,7 +152,7 @@ func doubleQuant(absmax []float32, o NF4Options) []float32 {
 		v := out[first:min(first+mapBlock, len(out))]
 		scale := largest(v)
 		for i, x := range v {
-			v[i] = mapLevels.at[level(normal(x, scale))]*scale + offset
+			v[i] = float32(mapLevels.at[level(normal(x, scale))]*scale) + offset // rounded twice, on every CPU
 		}
 	}
 	return out

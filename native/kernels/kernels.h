@@ -125,6 +125,28 @@ static inline int kernels_now() {
     return k >= 0 ? k : (int) kernels_best();
 }
 
+#if NL_HAS_KERNELS
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off") // a CPU whose compiler joins products and sums by itself would give other bits
+#endif
+static inline void low_rank_plain(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#endif
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < cols; j++) {
+            float sum = 0;
+            for (int64_t k = 0; k < r; k++) {
+                sum = sum + b[i * r + k] * a[k * cols + j];
+            }
+            w[i * cols + j] = w[i * cols + j] + scale * sum;
+        }
+    }
+}
+#if NL_HAS_KERNELS
+#pragma GCC pop_options
+#endif
+
 // kernel_low_rank is w += scale · (b · a), with the same bits whatever the set (lowrank.h).
 static inline void kernel_low_rank(float * w, const float * b, const float * a, int64_t rows, int64_t cols, int64_t r, float scale) {
     switch (kernels_now()) {
@@ -139,18 +161,7 @@ static inline void kernel_low_rank(float * w, const float * b, const float * a, 
             return kernels128::low_rank(w, b, a, rows, cols, r, scale);
 #endif
     }
-#if defined(__clang__)
-#pragma clang fp contract(off)
-#endif
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < cols; j++) {
-            float sum = 0;
-            for (int64_t k = 0; k < r; k++) {
-                sum = sum + b[i * r + k] * a[k * cols + j];
-            }
-            w[i * cols + j] = w[i * cols + j] + scale * sum;
-        }
-    }
+    low_rank_plain(w, b, a, rows, cols, r, scale);
 }
 
 // kernel_finite tells whether all of n bytes of F16, BF16 or F32 are known to be finite. Without kernels nothing is.

@@ -119,8 +119,23 @@ static inline void pack_high(uint8_t * qh, const vi * l) {
     memcpy(qh, &r, 4);
 }
 
-// The level of a value is its integer part, with top at most. What is not finite becomes -2^31, whose lower bits are 0, as
-// ggml's cast to 8 bits gives.
+// The level of a value is its integer part, with top at most. On x86-64 what is not finite becomes -2^31, whose lower bits
+// are 0, as ggml's cast to 8 bits gives; elsewhere such casts give what the compiler likes, and ggml has those blocks.
+#if defined(__x86_64__)
+static inline bool ordinary(const vf *) { return true; }
+#else
+static inline bool ordinary(const vf * v) {
+    vi odd = alli(0);
+    for (int i = 0; i < parts32; i++) {
+        odd |= ~(magnitude(v[i]) <= all(127.4f)); // the largest may be rounded up a little
+    }
+    return !any(odd);
+}
+#endif
+
+static void encode_by_ggml(ggml_type type, const float * x, uint8_t * y) {
+    ggml_quantize_chunk(type, x, y, 0, 1, block32, nullptr);
+}
 
 static void encode_q4(const float * x, uint8_t * y, int64_t n, bool minimum) {
     const int size = minimum ? 20 : 18;
@@ -147,8 +162,12 @@ static void encode_q4(const float * x, uint8_t * y, int64_t n, bool minimum) {
                 put_half(out + 2, min[b]);
             }
             for (int i = 0; i < parts32; i++) {
-                l[i] = minimum ? truncated((v[i] - all(min[b])) * all(inverse[b]) + all(0.5f)) : truncated(v[i] * all(inverse[b]) + all(8.5f));
-                l[i] = bottom(l[i], 15);
+                v[i] = minimum ? (v[i] - all(min[b])) * all(inverse[b]) + all(0.5f) : v[i] * all(inverse[b]) + all(8.5f);
+                l[i] = bottom(truncated(v[i]), 15);
+            }
+            if (!ordinary(v)) {
+                encode_by_ggml(minimum ? GGML_TYPE_Q4_1 : GGML_TYPE_Q4_0, x + b * block32, out);
+                continue;
             }
             for (int i = 0; i < parts32 / 2; i++) {
                 const vb p = __builtin_convertvector(l[i] | l[i + parts32 / 2] << 4, vb);
@@ -183,7 +202,12 @@ static void encode_q5(const float * x, uint8_t * y, int64_t n, bool minimum) {
                 put_half(out + 2, min[b]);
             }
             for (int i = 0; i < parts32; i++) {
-                l[i] = minimum ? truncated((v[i] - all(min[b])) * all(inverse[b]) + all(0.5f)) : bottom(truncated(v[i] * all(inverse[b]) + all(16.5f)), 31);
+                v[i] = minimum ? (v[i] - all(min[b])) * all(inverse[b]) + all(0.5f) : v[i] * all(inverse[b]) + all(16.5f);
+                l[i] = minimum ? truncated(v[i]) : bottom(truncated(v[i]), 31);
+            }
+            if (!ordinary(v)) {
+                encode_by_ggml(minimum ? GGML_TYPE_Q5_1 : GGML_TYPE_Q5_0, x + b * block32, out);
+                continue;
             }
             pack_high(out + size - 20, l);
             pack_low(out + size - 16, l);
@@ -215,13 +239,20 @@ static void encode_q8_0(const float * x, uint8_t * y, int64_t n) {
             uint8_t * out = y + b * 34;
             vf        v[parts32];
             if (any(odd[b])) { // what counts beside a NaN depends on the order of the values
-                ggml_quantize_chunk(GGML_TYPE_Q8_0, x + b * block32, out, 0, 1, block32, nullptr);
+                encode_by_ggml(GGML_TYPE_Q8_0, x + b * block32, out);
                 continue;
             }
             load_block(x + b * block32, v);
+            for (int i = 0; i < parts32; i++) {
+                v[i] = v[i] * all(inverse[b]);
+            }
+            if (!ordinary(v)) {
+                encode_by_ggml(GGML_TYPE_Q8_0, x + b * block32, out);
+                continue;
+            }
             put_half(out, scale[b]);
             for (int i = 0; i < parts32; i++) {
-                const vf s    = v[i] * all(inverse[b]); // rounded with halves away from zero
+                const vf s    = v[i]; // rounded with halves away from zero
                 const vf t    = to_float(truncated(s));
                 const vi half = magnitude(s - t) >= all(0.5f);
                 const vf one  = from_bits((bits(s) & (int32_t) 0x80000000) | bits(all(1)));
