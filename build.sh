@@ -275,11 +275,15 @@ cpu_flags() {
 # cmake_tree NAME BUILD_DIR OPTION...: configure only when the options or this folder's place changed, and
 # then afresh: cmake refuses the cache of a checkout that was moved.
 cmake_tree() {
-	local name=$1 dir=$2
+	local name=$1 dir=$2 apart=
 	shift 2
+	if [ "$(uname -m)" = aarch64 ]; then # products and sums stay apart: ggml's encoders give the bytes that they give on x86-64
+		apart=-ffp-contract=off
+		set -- -DCMAKE_C_FLAGS=$apart "$@"
+	fi
 	local options=(-G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON
 		-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON "-DCMAKE_INSTALL_RPATH=$RPATH"
-		"-DCMAKE_CXX_FLAGS=-include $(printf %q "$ROOT/native/kernels/tileconfig.h")"
+		"-DCMAKE_CXX_FLAGS=${apart:+$apart }-include $(printf %q "$ROOT/native/kernels/tileconfig.h")"
 		-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF
 		-DLLAMA_BUILD_IS_DEV=OFF "-DLLAMA_BUILD_COMMIT=$LLAMA_COMMIT" -DLLAMA_BUILD_NUMBER=0 "$@")
 	local want="$ROOT ${options[*]}"
