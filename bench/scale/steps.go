@@ -193,18 +193,31 @@ func available() int64 {
 	return 0
 }
 
-// coldGroup reads the folder from the disk: as fast as that can be read, then by the commands.
+// coldGroup reads the folder from the disk: as fast as that can be read, by a program that uses the page cache and by one
+// that does not, then by the commands. Output in memory leaves the disk to the reading.
 func (m models) coldGroup() group {
 	q4, persona, f16 := m.path("cold-q4_0.gguf"), m.path("cold-persona.gguf"), m.path("cold-f16.gguf")
-	return group{
+	direct := `for f in "$1"/*; do dd if="$f" of=/dev/null bs=4M iflag=direct status=none; done`
+	convert := func(output string, adapter ...string) []string {
+		return slices.Concat([]string{"convert", m.model}, adapter, []string{"--outtype", "q4_0", "--outfile", output})
+	}
+	g := group{
 		steps: []step{
 			{"read of the folder", figure.Copy, "cat FOLDER/* > /dev/null", []string{"sh", "-c", `cat "$1"/* > /dev/null`, "sh", m.model}, m.model, ""},
+			{"direct read of the folder", figure.Copy, "dd iflag=direct of FOLDER/*", []string{"sh", "-c", direct, "sh", m.model}, m.model, ""},
 			m.copy("cp of the folder", m.model),
 			m.ours("convert f16", "convert f16", m.model, f16, "convert", m.model, "--outtype", "f16", "--outfile", f16),
-			m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, q4, "convert", m.model, "--outtype", "q4_0", "--outfile", q4),
-			m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, persona,
-				"convert", m.model, "--adapter", m.adapter, "--outtype", "q4_0", "--outfile", persona),
+			m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, q4, convert(q4)...),
+			m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, persona, convert(persona, "--adapter", m.adapter)...),
 		},
 		remove: []string{q4, persona, f16},
 	}
+	if m.inMemory() {
+		output := filepath.Join(m.memory, m.shape+"-cold.gguf")
+		g.steps = append(g.steps,
+			m.ours("convert q4_0 to memory", "convert q4_0, written to memory", m.model, output, convert(output)...),
+			m.ours("convert + adapter q4_0 to memory", "convert --adapter q4_0, written to memory", m.model, output, convert(output, "--adapter", m.adapter)...))
+		g.after = []string{output}
+	}
+	return g
 }
