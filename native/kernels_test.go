@@ -217,6 +217,45 @@ func TestEncodeRowsThroughF16(t *testing.T) {
 	}
 }
 
+// TestThroughF16Exhaustive rounds every bf16 number that is finite as f16, alone among others and beside its neighbours.
+func TestThroughF16Exhaustive(t *testing.T) {
+	defer useKernels(t, "")
+	var src []byte
+	for pass := range 2 {
+		for i := range 1 << 16 {
+			b := uint16(i)
+			if pass == 1 {
+				b = uint16(i * 40503) // every number again, in another order
+			}
+			if b&0x7fff >= 0x4780 { // 2^16 and above, infinity, NaN
+				b = 0x3f80
+			}
+			src = append(src, byte(b), byte(b>>8))
+			if i%37 == 0 {
+				for range 16 {
+					src = append(src, 0x80, 0x3d)
+				}
+			}
+		}
+	}
+	n := int64(len(src) / 2)
+	for _, set := range AvailableKernels() {
+		useKernels(t, set)
+		want := encodeAs(t, typeF32, encodeAs(t, typeF16, src, typeBF16, n), typeF16, n)
+		got := make([]byte, len(want))
+		if err := EncodeRowsThroughF16(got, uint32(typeF32), src, uint32(typeBF16), n, nil); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: got %v, other numbers than by way of f16 from byte %d on", set, err, firstBlock(got, want, 4)*4)
+		}
+		for _, b := range []uint16{0x4780, 0xc780, 0x7f7f, 0x7f80, 0xff80, 0x7fc0} { // from 2^16 on
+			row := bytes.Repeat([]byte{0x80, 0x3d}, 64)
+			row[42], row[43] = byte(b), byte(b>>8)
+			if err := EncodeRowsThroughF16(make([]byte, 256), uint32(typeF32), row, uint32(typeBF16), 64, nil); err == nil {
+				t.Errorf("%s: %#x among others: got no error, want one since it is not finite as f16", set, b)
+			}
+		}
+	}
+}
+
 // encodeAs encodes rows of n values, which must succeed.
 func encodeAs(t *testing.T, typ TensorType, src []byte, from TensorType, n int64) []byte {
 	t.Helper()

@@ -48,12 +48,26 @@ __attribute__((target("avx2,f16c"))) static inline __m256 kernel_load8(ggml_type
     return type == GGML_TYPE_F16 ? _mm256_cvtph_ps(half) : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
 
+// kernel_exact16 tells whether 16 values of BF16 are all numbers of f16 too: from 2^-17, whose seven digits end at f16's last,
+// 2^-24, to below 2^16.
+__attribute__((target("avx2"))) static inline bool kernel_exact16(const uint8_t * p) {
+    const __m256i v     = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p));
+    const __m256i above = _mm256_sub_epi16(_mm256_and_si256(v, _mm256_set1_epi16(0x7fff)), _mm256_set1_epi16(0x3700));
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(_mm256_min_epu16(above, _mm256_set1_epi16(0x477f - 0x3700)), above)) == -1;
+}
+
 // kernel_through_half_avx2 does the groups of eight that are whole, and tells whether all of these are finite as f16.
 __attribute__((target("avx2,f16c"))) static inline bool kernel_through_half_avx2(ggml_type type, const uint8_t * x, float * y, int64_t n) {
     const int     size     = type == GGML_TYPE_F32 ? 4 : 2;
     const __m256i exponent = _mm256_set1_epi32(0x7f800000);
     __m256i       bad      = _mm256_setzero_si256();
     for (int64_t i = 0; i + 8 <= n; i += 8) {
+        if (type == GGML_TYPE_BF16 && i + 16 <= n && kernel_exact16(x + i * size)) { // most weights: there is nothing to round
+            _mm256_storeu_ps(y + i, kernel_load8(type, x + i * size));
+            i += 8;
+            _mm256_storeu_ps(y + i, kernel_load8(type, x + i * size));
+            continue;
+        }
         __m256 v = kernel_load8(type, x + i * size);
         if (type != GGML_TYPE_F16) {
             v = _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
