@@ -25,8 +25,6 @@ const (
 	// enough for the disk, small enough that many pieces fit in the cache and
 	// the budget.
 	pieceSize = 2 << 20
-	// defaultBudget bounds the bytes in flight.
-	defaultBudget = 512 << 20
 	// piecesAhead bounds the pieces in flight per encoder, far below the budget.
 	piecesAhead = 4
 )
@@ -189,8 +187,8 @@ func (w *writer) run(ctx context.Context, out io.WriterAt) error {
 		return nil
 	}
 	cost := func(i int) int64 { return w.pieces[i].cost() }
-	limits := w.limits()
-	defer safetensors.ReadAhead(parts(w.plan.tensors), limits.Workers, w.budget()/readAheadShare)()
+	limits, ahead := w.limits()
+	defer safetensors.ReadAhead(parts(w.plan.tensors), limits.Workers, ahead)()
 	if err := pipe.Ordered(ctx, limits, len(w.pieces), cost, work, emit); err != nil {
 		return err
 	}
@@ -206,30 +204,19 @@ func (w *writer) run(ctx context.Context, out io.WriterAt) error {
 	return nil
 }
 
-// limits bounds the pieces in flight.
-func (w *writer) limits() pipe.Options {
+// limits bounds the pieces in flight, and the bytes that are read ahead of them.
+func (w *writer) limits() (o pipe.Options, ahead int64) {
 	workers := w.plan.opts.Threads
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	budget := w.budget() - w.budget()/readAheadShare
+	ahead, budget := pipe.Split(w.plan.opts.Budget)
 	largest := int64(0)
 	for _, p := range w.pieces {
 		largest = max(largest, p.cost())
 	}
-	return pipe.Options{Workers: workers, Budget: min(budget, largest*int64(workers)*piecesAhead)}
+	return pipe.Options{Workers: workers, Budget: min(budget, largest*int64(workers)*piecesAhead)}, ahead
 }
-
-// budget is the number of bytes that may be held at a time.
-func (w *writer) budget() int64 {
-	if b := w.plan.opts.Budget; b > 0 {
-		return b
-	}
-	return defaultBudget
-}
-
-// readAheadShare is the part of the budget that is for reading ahead: one in so many.
-const readAheadShare = 4
 
 // parts gives what tensors are read from, in their order.
 func parts(tensors []*tensor) []safetensors.Part {

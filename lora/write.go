@@ -168,11 +168,8 @@ func (m *Merge) writeShard(ctx context.Context, path string, s shard, o WriteOpt
 	for i, t := range s.tensors {
 		specs[i] = safetensors.Spec{Name: t.Name, DType: t.DType, Shape: t.Shape}
 	}
-	if o.Budget <= 0 {
-		o.Budget = pipe.DefaultBudget
-	}
-	ahead := o.Budget / readAheadShare
-	o.Budget -= ahead
+	ahead, budget := pipe.Split(o.Budget)
+	o.Budget = budget
 	defer safetensors.ReadAhead(whole(s.tensors), o.Threads, ahead)()
 	fill := func(i int, w io.Writer) error { return m.writeTensor(ctx, w, s.tensors[i], o, done) }
 	if err := safetensors.Write(out, map[string]string{"format": "pt"}, specs, safetensors.WriteOptions{}, fill); err != nil {
@@ -180,9 +177,6 @@ func (m *Merge) writeShard(ctx context.Context, path string, s shard, o WriteOpt
 	}
 	return out.Commit()
 }
-
-// readAheadShare is the part of the budget that is for reading ahead: one in so many.
-const readAheadShare = 4
 
 // whole gives all of the tensors' bytes, in their order.
 func whole(tensors []*safetensors.Tensor) []safetensors.Part {

@@ -167,9 +167,9 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 	}
 	pieces := cut(f.tensors)
 	var buffers pipe.Buffers
-	o := pipe.Options{Workers: cmp.Or(p.o.Threads, runtime.GOMAXPROCS(0)), Budget: cmp.Or(p.o.Budget, DefaultBudget)}
-	defer p.readAhead(f, o)()
-	o.Budget -= o.Budget / readAheadShare
+	ahead, budget := pipe.Split(cmp.Or(p.o.Budget, DefaultBudget))
+	o := pipe.Options{Workers: cmp.Or(p.o.Threads, runtime.GOMAXPROCS(0)), Budget: budget}
+	defer p.src.ReadAhead(f.sources(), o.Workers, ahead)()
 	cost := func(i int) int64 { return pieces[i].size + pieces[i].outSize }
 	work := func(_ context.Context, i int) (struct{}, error) {
 		data, err := p.encode(&pieces[i], &buffers)
@@ -192,16 +192,13 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 	return out.Finish()
 }
 
-// readAheadShare is the part of the budget that is for reading ahead: one in so many.
-const readAheadShare = 4
-
-// readAhead announces the tensors of one file.
-func (p *Plan) readAhead(f *PlannedFile, o pipe.Options) (stop func()) {
+// sources names the tensors that the file is made from, in its order.
+func (f *PlannedFile) sources() []string {
 	names := make([]string, len(f.tensors))
 	for i, t := range f.tensors {
 		names[i] = t.SourceName
 	}
-	return p.src.ReadAhead(names, o.Workers, o.Budget/readAheadShare)
+	return names
 }
 
 // encode reads one piece and gives its bytes in the output. Input and output

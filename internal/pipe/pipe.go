@@ -20,6 +20,15 @@ type Options struct {
 	Budget  int64 // bytes of the items that are begun and not yet emitted; 0 means DefaultBudget
 }
 
+// Split divides a budget, 0 meaning DefaultBudget, into a quarter for what is read ahead of
+// the workers and the rest, for the items.
+func Split(budget int64) (ahead, items int64) {
+	if budget <= 0 {
+		budget = DefaultBudget
+	}
+	return budget / 4, budget - budget/4
+}
+
 // Panic is the value with which [Ordered] panics in its caller when a work
 // function panicked: the original value and the stack where it happened.
 type Panic struct {

@@ -318,3 +318,11 @@ func TestBuffersAreNotShared(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestSplit(t *testing.T) {
+	for budget, want := range map[int64][2]int64{0: {128 << 20, 384 << 20}, -1: {128 << 20, 384 << 20}, 7: {1, 6}, 1 << 30: {256 << 20, 768 << 20}} {
+		if ahead, items := Split(budget); ahead != want[0] || items != want[1] {
+			t.Errorf("%d: got %d and %d, want %d", budget, ahead, items, want)
+		}
+	}
+}
