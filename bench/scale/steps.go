@@ -106,27 +106,33 @@ func (m models) fromF16() group {
 // onePass takes the folder to q4_0 without a file in between.
 func (m models) onePass() group {
 	direct, persona := m.path("direct.gguf"), m.path("persona.gguf")
-	convert := func(output string, adapter ...string) []string {
-		return slices.Concat([]string{"convert", m.model}, adapter, []string{"--outtype", "q4_0", "--outfile", output})
-	}
 	g := group{
 		steps: []step{
 			m.copy("cp of the folder, again", m.model),
 			{"cp and sync", figure.Copy, "cp of the folder, then sync", []string{"sh", "-c", `cp -r "$1" "$2" && sync "$2"/*`, "sh", m.model, m.path("copy")}, m.model, m.path("copy")},
-			m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, direct, convert(direct)...),
-			m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, persona, convert(persona, "--adapter", m.adapter)...),
 		},
 		equal:  [][2]string{{direct, m.path("q4_0.gguf")}},
 		remove: []string{direct, persona, m.path("q4_0.gguf")},
 	}
+	m.addToQ4(&g, direct, persona)
+	return g
+}
+
+// addToQ4 adds the conversion to q4_0 without and with the adapter, onto the disk and, where there is room, into memory.
+func (m models) addToQ4(g *group, direct, persona string) {
+	convert := func(output string, adapter ...string) []string {
+		return slices.Concat([]string{"convert", m.model}, adapter, []string{"--outtype", "q4_0", "--outfile", output})
+	}
+	g.steps = append(g.steps,
+		m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, direct, convert(direct)...),
+		m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, persona, convert(persona, "--adapter", m.adapter)...))
 	if m.inMemory() {
 		output := filepath.Join(m.memory, m.shape+"-direct.gguf")
 		g.steps = append(g.steps,
 			m.ours("convert q4_0 to memory", "convert q4_0, written to memory", m.model, output, convert(output)...),
 			m.ours("convert + adapter q4_0 to memory", "convert --adapter q4_0, written to memory", m.model, output, convert(output, "--adapter", m.adapter)...))
-		g.after = []string{output}
+		g.after = append(g.after, output)
 	}
-	return g
 }
 
 // mergeScript is the merge as people write it, in the dtype of the base.
@@ -198,26 +204,15 @@ func available() int64 {
 func (m models) coldGroup() group {
 	q4, persona, f16 := m.path("cold-q4_0.gguf"), m.path("cold-persona.gguf"), m.path("cold-f16.gguf")
 	direct := `for f in "$1"/*; do dd if="$f" of=/dev/null bs=4M iflag=direct status=none; done`
-	convert := func(output string, adapter ...string) []string {
-		return slices.Concat([]string{"convert", m.model}, adapter, []string{"--outtype", "q4_0", "--outfile", output})
-	}
 	g := group{
 		steps: []step{
 			{"read of the folder", figure.Copy, "cat FOLDER/* > /dev/null", []string{"sh", "-c", `cat "$1"/* > /dev/null`, "sh", m.model}, m.model, ""},
 			{"direct read of the folder", figure.Copy, "dd iflag=direct of FOLDER/*", []string{"sh", "-c", direct, "sh", m.model}, m.model, ""},
 			m.copy("cp of the folder", m.model),
 			m.ours("convert f16", "convert f16", m.model, f16, "convert", m.model, "--outtype", "f16", "--outfile", f16),
-			m.ours("convert q4_0", "convert q4_0, no f16 file", m.model, q4, convert(q4)...),
-			m.ours("convert + adapter q4_0", "convert --adapter q4_0, no merged folder", m.model, persona, convert(persona, "--adapter", m.adapter)...),
 		},
 		remove: []string{q4, persona, f16},
 	}
-	if m.inMemory() {
-		output := filepath.Join(m.memory, m.shape+"-cold.gguf")
-		g.steps = append(g.steps,
-			m.ours("convert q4_0 to memory", "convert q4_0, written to memory", m.model, output, convert(output)...),
-			m.ours("convert + adapter q4_0 to memory", "convert --adapter q4_0, written to memory", m.model, output, convert(output, "--adapter", m.adapter)...))
-		g.after = []string{output}
-	}
+	m.addToQ4(&g, q4, persona)
 	return g
 }
