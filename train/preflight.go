@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/ollama/ollama/envconfig"
 
 	"github.com/persona-gguf/persona-gguf/internal/atomicfile"
+	"github.com/persona-gguf/persona-gguf/internal/meminfo"
 	"github.com/persona-gguf/persona-gguf/internal/unit"
 )
 
@@ -179,7 +179,7 @@ func checkMemory(o *Options, b *base, d *data, g *gpu, loaded []string) error {
 	free, where := int64(0), "memory of this machine"
 	if g != nil {
 		free, where = g.free, g.name
-	} else if free = freeMemory(); free == 0 {
+	} else if free = meminfo.Available(); free == 0 {
 		return nil // not known here
 	}
 	tokens := min(o.MaxLength, d.longest)
@@ -223,22 +223,4 @@ func (b *base) suggest(o *Options, onGPU bool, tokens int, free int64) (size int
 		size = next
 	}
 	return size
-}
-
-// freeMemory is MemAvailable of the system in bytes, 0 where that is not known.
-func freeMemory() int64 {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			if err != nil {
-				return 0
-			}
-			return kib << 10
-		}
-	}
-	return 0
 }

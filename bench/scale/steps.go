@@ -5,10 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/persona-gguf/persona-gguf/bench/figure"
+	"github.com/persona-gguf/persona-gguf/internal/meminfo"
 )
 
 // step is a process: what it does, the command, and the files that it reads and writes.
@@ -171,7 +170,7 @@ func (m models) chain() group {
 // fits says whether PEFT can hold the model in memory.
 func (m models) fits() bool {
 	size, err := sizeOf(m.model)
-	return err == nil && available() > size+size/8
+	return err == nil && meminfo.Available() > size+size/8
 }
 
 // inMemory says whether the input in the page cache and its q4_0 in m.memory have room: then the disk, for which ours
@@ -181,22 +180,7 @@ func (m models) inMemory() bool {
 		return false
 	}
 	size, err := sizeOf(m.model)
-	return err == nil && available() > size+size/2
-}
-
-// available is the memory that a new process can have, in bytes.
-func available() int64 {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "MemAvailable:" {
-			kib, _ := strconv.ParseInt(f[1], 10, 64) // 0: then nothing fits
-			return kib << 10
-		}
-	}
-	return 0
+	return err == nil && meminfo.Available() > size+size/2
 }
 
 // coldGroup reads the folder from the disk: as fast as that can be read, by a program that uses the page cache and by one

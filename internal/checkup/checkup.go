@@ -3,19 +3,14 @@
 package checkup
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ollama/ollama/api"
@@ -24,6 +19,7 @@ import (
 	llama "github.com/go-skynet/go-llama.cpp"
 
 	"github.com/persona-gguf/persona-gguf/internal/atomicfile"
+	"github.com/persona-gguf/persona-gguf/internal/meminfo"
 	"github.com/persona-gguf/persona-gguf/train"
 )
 
@@ -98,7 +94,7 @@ func Run(ctx context.Context, dir string) Report {
 	free, err := atomicfile.FreeSpace(r.Disk)
 	r.problem(err)
 	r.DiskFree = int64(free)
-	r.MemoryTotal, r.MemoryFree, err = memory(os.DirFS("/proc"))
+	r.MemoryTotal, r.MemoryFree, err = meminfo.Read(os.DirFS("/proc"))
 	r.problem(err)
 	r.Ollama = reach(ctx)
 	r.Training.Environment = train.Look("", os.Environ())
@@ -145,29 +141,6 @@ func (r *Report) engine() {
 			r.CPUFeatures = append(r.CPUFeatures, name+"="+value)
 		}
 	}
-}
-
-// memory reads MemTotal and MemAvailable of meminfo in proc.
-func memory(proc fs.FS) (total, free int64, err error) {
-	data, err := fs.ReadFile(proc, "meminfo")
-	if err != nil {
-		return 0, 0, fmt.Errorf("read memory: %w", err)
-	}
-	for line := range bytes.Lines(data) {
-		name, value, _ := strings.Cut(string(line), ":")
-		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-		switch {
-		case err != nil:
-		case name == "MemTotal":
-			total = kib << 10
-		case name == "MemAvailable":
-			free = kib << 10
-		}
-	}
-	if total == 0 {
-		return 0, 0, errors.New("read memory: meminfo: got no MemTotal, want it in kB")
-	}
-	return total, free, nil
 }
 
 // reach asks the Ollama server for its version.
