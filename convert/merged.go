@@ -179,7 +179,7 @@ func (s *f16Source) Paths() []string {
 func (s *f16Source) Close() error { return nil }
 
 // ReadAhead announces what the tensors are made of.
-func (s *f16Source) ReadAhead(names []string, workers int, budget int64) (stop func()) {
+func (s *f16Source) ReadAhead(names []string, workers int, budget int64) (cold bool, stop func()) {
 	tensors := make([]*tensor, 0, len(names))
 	for _, name := range names {
 		if t := s.byName[name]; t != nil {

@@ -134,9 +134,6 @@ func (p *Plan) Write(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer out.Abort()
-	if err := out.Preallocate(p.Size); err != nil {
-		return nil, err
-	}
 	w := &writer{plan: p, pieces: cut(p.tensors, pieceSize)}
 	if err := w.run(ctx, out); err != nil {
 		return nil, fmt.Errorf("convert %s: %w", p.Dir, err)
@@ -164,7 +161,19 @@ type writer struct {
 	overflow atomic.Bool
 }
 
-func (w *writer) run(ctx context.Context, out io.WriterAt) error {
+// target is what writer needs of a file: *atomicfile.File.
+type target interface {
+	io.WriterAt
+	Stream(size int64, cold bool) error
+}
+
+func (w *writer) run(ctx context.Context, out target) error {
+	limits, ahead := w.limits()
+	cold, stop := safetensors.ReadAhead(parts(w.plan.tensors), limits.Workers, ahead)
+	defer stop()
+	if err := out.Stream(w.plan.Size, cold); err != nil {
+		return err
+	}
 	gw, err := w.plan.layout.NewWriterAt(out)
 	if err != nil {
 		return err
@@ -187,8 +196,6 @@ func (w *writer) run(ctx context.Context, out io.WriterAt) error {
 		return nil
 	}
 	cost := func(i int) int64 { return w.pieces[i].cost() }
-	limits, ahead := w.limits()
-	defer safetensors.ReadAhead(parts(w.plan.tensors), limits.Workers, ahead)()
 	if err := pipe.Ordered(ctx, limits, len(w.pieces), cost, work, emit); err != nil {
 		return err
 	}

@@ -66,6 +66,8 @@ func (m memory) WriteAt(p []byte, off int64) (int, error) {
 	return copy(m[off:], p), nil
 }
 
+func (m memory) Stream(int64, bool) error { return nil }
+
 // failingWriter accepts n bytes.
 type failingWriter struct{ left atomic.Int64 }
 
@@ -77,6 +79,8 @@ func (w *failingWriter) WriteAt(p []byte, _ int64) (int, error) {
 	}
 	return len(p), nil
 }
+
+func (w *failingWriter) Stream(int64, bool) error { return nil }
 
 // TestWriterFails lets the output fail at many places and wants that error and
 // no goroutine left.

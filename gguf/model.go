@@ -134,8 +134,10 @@ func (m *Model) Bytes() int64 {
 // ReadAhead announces that the tensors will be read in this order, by workers
 // goroutines at least: what is not in the page cache is then read ahead, budget bytes
 // at most, until stop is called. No read of the files may be going on at that time.
-func (m *Model) ReadAhead(names []string, workers int, budget int64) (stop func()) {
-	return prefetch.Start(m.spans(names), prefetch.Options{Workers: workers, Budget: budget}).Stop
+// cold tells that most of the tensors' bytes are not in the page cache.
+func (m *Model) ReadAhead(names []string, workers int, budget int64) (cold bool, stop func()) {
+	r := prefetch.Start(m.spans(names), prefetch.Options{Workers: workers, Budget: budget})
+	return r.Cold(), r.Stop
 }
 
 // spans are the places of tensors in their files.

@@ -86,7 +86,7 @@ func TestOpenModelSplit(t *testing.T) {
 	if got := m.spans([]string{"c", "none", "a"}); !slices.Equal(got, want) {
 		t.Errorf("to be read ahead: got %v, want %v", got, want)
 	}
-	stop := m.ReadAhead([]string{"c", "none", "a"}, 2, 64<<20)
+	_, stop := m.ReadAhead([]string{"c", "none", "a"}, 2, 64<<20)
 	defer stop()
 	for _, name := range []string{"c", "a", "zz"} {
 		ti, _ := m.Tensor(name)

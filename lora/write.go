@@ -170,9 +170,18 @@ func (m *Merge) writeShard(ctx context.Context, path string, s shard, o WriteOpt
 	}
 	ahead, budget := pipe.Split(o.Budget)
 	o.Budget = budget
-	defer safetensors.ReadAhead(whole(s.tensors), o.Threads, ahead)()
+	cold, stop := safetensors.ReadAhead(whole(s.tensors), o.Threads, ahead)
+	defer stop()
+	metadata := map[string]string{"format": "pt"}
+	size, err := safetensors.FileSize(metadata, specs, safetensors.WriteOptions{})
+	if err != nil {
+		return err
+	}
+	if err := out.Stream(size, cold); err != nil {
+		return err
+	}
 	fill := func(i int, w io.Writer) error { return m.writeTensor(ctx, w, s.tensors[i], o, done) }
-	if err := safetensors.Write(out, map[string]string{"format": "pt"}, specs, safetensors.WriteOptions{}, fill); err != nil {
+	if err := safetensors.Write(out, metadata, specs, safetensors.WriteOptions{}, fill); err != nil {
 		return err
 	}
 	return out.Commit()

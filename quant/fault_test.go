@@ -127,7 +127,7 @@ func TestWriterFails(t *testing.T) {
 // full is a disk without room.
 type full struct{ outFile }
 
-func (full) Preallocate(size int64) error { return fmt.Errorf("reserve: %w", syscall.ENOSPC) }
+func (full) Stream(int64, bool) error { return fmt.Errorf("reserve: %w", syscall.ENOSPC) }
 
 func TestDiskFull(t *testing.T) {
 	in, out := tied.write(t), oldFile(t)

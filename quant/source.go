@@ -12,7 +12,7 @@ type Source interface {
 	Tensor(name string) (gguf.TensorInfo, bool)
 	Shard(name string) int // number of the file that holds the tensor
 	ReadTensorAt(name string, p []byte, off int64) error
-	ReadAhead(names []string, workers int, budget int64) (stop func())
+	ReadAhead(names []string, workers int, budget int64) (cold bool, stop func())
 	Paths() []string // files that are read and must not be replaced
 	Close() error
 }

@@ -31,7 +31,7 @@ type Result struct {
 // outFile is what Write needs of an output file: *atomicfile.File.
 type outFile interface {
 	WriteAt(p []byte, off int64) (int, error)
-	Preallocate(size int64) error
+	Stream(size int64, cold bool) error
 	Commit() error
 	Abort() error
 }
@@ -155,7 +155,11 @@ func rowBytes(t gguf.Type, n int64) int64 { return n / t.BlockSize() * t.TypeSiz
 
 // writeFile writes one file through w, every piece by the goroutine that encoded it; done counts the bytes read so far.
 func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *int64) error {
-	if err := w.Preallocate(f.Size); err != nil {
+	ahead, budget := pipe.Split(cmp.Or(p.o.Budget, DefaultBudget))
+	o := pipe.Options{Workers: cmp.Or(p.o.Threads, runtime.GOMAXPROCS(0)), Budget: budget}
+	cold, stop := p.src.ReadAhead(f.sources(), o.Workers, ahead)
+	defer stop()
+	if err := w.Stream(f.Size, cold); err != nil {
 		if errors.Is(err, syscall.ENOSPC) {
 			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
 		}
@@ -167,9 +171,6 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 	}
 	pieces := cut(f.tensors)
 	var buffers pipe.Buffers
-	ahead, budget := pipe.Split(cmp.Or(p.o.Budget, DefaultBudget))
-	o := pipe.Options{Workers: cmp.Or(p.o.Threads, runtime.GOMAXPROCS(0)), Budget: budget}
-	defer p.src.ReadAhead(f.sources(), o.Workers, ahead)()
 	cost := func(i int) int64 { return pieces[i].size + pieces[i].outSize }
 	work := func(_ context.Context, i int) (struct{}, error) {
 		data, err := p.encode(&pieces[i], &buffers)

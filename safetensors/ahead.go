@@ -10,9 +10,11 @@ type Part struct {
 
 // ReadAhead announces that parts will be read in this order, by workers goroutines at
 // least: what is not in the page cache is then read ahead, budget bytes at most, until
-// stop is called. No read of the files may be going on at that time.
-func ReadAhead(parts []Part, workers int, budget int64) (stop func()) {
-	return prefetch.Start(spans(parts), prefetch.Options{Workers: workers, Budget: budget}).Stop
+// stop is called. No read of the files may be going on at that time. cold tells that most
+// of the parts is not in the page cache.
+func ReadAhead(parts []Part, workers int, budget int64) (cold bool, stop func()) {
+	r := prefetch.Start(spans(parts), prefetch.Options{Workers: workers, Budget: budget})
+	return r.Cold(), r.Stop
 }
 
 // spans are the places of parts in their files; of what is computed from nothing that is stored there is none.

@@ -55,7 +55,7 @@ func TestReadAhead(t *testing.T) {
 	if got := spans(parts); !slices.Equal(got, want) {
 		t.Errorf("got the spans %v, want %v", got, want)
 	}
-	stop := ReadAhead(parts, 2, 64<<20)
+	_, stop := ReadAhead(parts, 2, 64<<20)
 	defer stop()
 	var got, all bytes.Buffer
 	for _, tensor := range []*Tensor{b, half, nothing} {

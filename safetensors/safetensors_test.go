@@ -164,6 +164,9 @@ func TestWriteEqualsReference(t *testing.T) {
 		if !bytes.Equal(got.Bytes(), want) {
 			t.Errorf("got\n%.1500q\nwant\n%.1500q", got.Bytes(), want)
 		}
+		if size, err := FileSize(map[string]string{"format": "pt"}, specs, WriteOptions{}); err != nil || size != int64(len(want)) {
+			t.Errorf("size: got %d, %v, want %d", size, err, len(want))
+		}
 		slices.Reverse(specs)
 	}
 }

@@ -63,6 +63,19 @@ func Write(w io.Writer, metadata map[string]string, specs []Spec, o WriteOptions
 	return nil
 }
 
+// FileSize is the number of bytes that [Write] writes with the same arguments.
+func FileSize(metadata map[string]string, specs []Spec, o WriteOptions) (int64, error) {
+	header, err := encodeHeader(metadata, specs, fileOrder(specs, o))
+	if err != nil {
+		return 0, fmt.Errorf("write safetensors: %w", err)
+	}
+	size := int64(len(header))
+	for _, s := range specs {
+		size += s.Bytes()
+	}
+	return size, nil
+}
+
 // fileOrder gives the positions of specs in the order of the file.
 func fileOrder(specs []Spec, o WriteOptions) []int {
 	order := make([]int, len(specs))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -62,6 +63,9 @@ func removeAll(paths []string) error {
 	return err
 }
 
+// restAfterSync is for the disk, which is told after the sync what was deleted and takes its time to free it.
+const restAfterSync = 2 * time.Second
+
 // run measures one process.
 func (s step) run(ctx context.Context, cold bool) (figure.Cost, error) {
 	if s.output != "" {
@@ -70,6 +74,7 @@ func (s step) run(ctx context.Context, cold bool) (figure.Cost, error) {
 		}
 	}
 	unix.Sync() // the writing of files before is not this step's
+	time.Sleep(restAfterSync)
 	if err := cache(s.input, !cold); err != nil {
 		return figure.Cost{}, err
 	}

@@ -18,10 +18,12 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/persona-gguf/persona-gguf/internal/writebehind"
 )
 
-// File is a file being written. Write, WriteAt, Seek and Truncate are those of
-// os.File; WriteAt may be called from many goroutines at once.
+// File is a file being written. Write and WriteAt are those of os.File, and
+// WriteAt may be called from many goroutines at once.
 type File struct {
 	f      *os.File
 	target string // resolved path of the final file
@@ -30,6 +32,8 @@ type File struct {
 
 	preallocated bool
 	early        early
+	stream       *writebehind.Writer // after Stream, if it leaves the page cache out
+	pos          int64               // of the next Write then
 
 	mu   sync.Mutex
 	done bool // committed or aborted
@@ -88,36 +92,27 @@ func (f *File) Name() string { return f.name }
 func (f *File) TempName() string { return f.temp }
 
 // Write appends p at the current position.
-func (f *File) Write(p []byte) (int, error) {
-	n, err := f.f.Write(p)
-	f.early.wrote(f.f, n)
+func (f *File) Write(p []byte) (n int, err error) {
+	if f.stream != nil {
+		n, err = f.stream.WriteAt(p, f.pos)
+		f.pos += int64(n)
+	} else {
+		n, err = f.f.Write(p)
+		f.early.wrote(f.f, n)
+	}
 	return n, f.wrap("write", err)
 }
 
 // WriteAt writes p at off; it may be called from many goroutines at once.
-func (f *File) WriteAt(p []byte, off int64) (int, error) {
-	n, err := f.f.WriteAt(p, off)
-	f.early.wrote(f.f, n)
+func (f *File) WriteAt(p []byte, off int64) (n int, err error) {
+	if f.stream != nil {
+		n, err = f.stream.WriteAt(p, off)
+	} else {
+		n, err = f.f.WriteAt(p, off)
+		f.early.wrote(f.f, n)
+	}
 	return n, f.wrap("write", err)
 }
-
-// ReadAt reads back what was written.
-func (f *File) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.f.ReadAt(p, off)
-	if err == io.EOF {
-		return n, err
-	}
-	return n, f.wrap("read", err)
-}
-
-// Seek moves the position of the next Write.
-func (f *File) Seek(offset int64, whence int) (int64, error) {
-	n, err := f.f.Seek(offset, whence)
-	return n, f.wrap("seek", err)
-}
-
-// Truncate sets the size of the file.
-func (f *File) Truncate(size int64) error { return f.wrap("truncate", f.f.Truncate(size)) }
 
 // Preallocate reserves room for size bytes without changing the size of the
 // file, so that a full disk shows before the work and not after it. On a file system
@@ -158,7 +153,6 @@ func (f *File) Commit() error {
 		return fmt.Errorf("commit %s: %w", f.name, os.ErrClosed)
 	}
 	f.done = true
-	f.early.wait()
 	err := f.finish()
 	if e := f.f.Close(); err == nil {
 		err = e
@@ -176,8 +170,14 @@ func (f *File) Commit() error {
 	return nil
 }
 
-// finish gives back room that was reserved but not used, and syncs.
+// finish waits for the background, gives back room that was reserved but not used, and syncs.
 func (f *File) finish() error {
+	f.early.wait()
+	if f.stream != nil {
+		if err := errors.Join(f.stream.Finish(), f.stream.Close()); err != nil {
+			return err
+		}
+	}
 	if f.preallocated {
 		st, err := f.f.Stat()
 		if err != nil {
@@ -200,6 +200,9 @@ func (f *File) Abort() error {
 	}
 	f.done = true
 	f.early.wait()
+	if f.stream != nil {
+		f.stream.Close()
+	}
 	f.f.Close()
 	if err := os.Remove(f.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("abort %s: %w", f.name, unwrap(err))

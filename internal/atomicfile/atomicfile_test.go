@@ -66,18 +66,11 @@ func TestCommit(t *testing.T) {
 	if _, err := f.WriteAt([]byte("HELL"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := f.Seek(-5, io.SeekEnd); err != nil || n != 7 {
-		t.Fatalf("seek: got %d, %v", n, err)
-	}
-	if _, err := f.Write([]byte("dwarf!!")); err != nil {
+	if _, err := f.Write([]byte("s")); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Truncate(13); err != nil {
+	if _, err := f.WriteAt([]byte("dwarf!"), 7); err != nil {
 		t.Fatal(err)
-	}
-	back := make([]byte, 20)
-	if n, err := f.ReadAt(back, 7); err != io.EOF || string(back[:n]) != "dwarf!" {
-		t.Errorf("read back: got %q, %v", back[:n], err)
 	}
 	wantFile(t, path, "old")
 	if err := f.Commit(); err != nil {

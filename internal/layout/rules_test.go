@@ -39,7 +39,7 @@ var imports = map[string][]string{
 	"deploy/vtuber":    {"persona", "internal/atomicfile", "internal/yamledit"},
 	"deploy":           {"gguf", "native", "persona", "internal/atomicfile", "internal/unit"},
 
-	"internal/atomicfile":      {},
+	"internal/atomicfile":      {"internal/meminfo", "internal/writebehind"},
 	"internal/batch":           {"native"},
 	"internal/chat":            {"native"},
 	"internal/checkup":         {"native", "train", "internal/atomicfile", "internal/meminfo"},
@@ -60,6 +60,7 @@ var imports = map[string][]string{
 	"internal/testmodel":       {"gguf", "safetensors", "internal/atomicfile"},
 	"internal/testmodel/write": {"internal/testmodel"},
 	"internal/unit":            {},
+	"internal/writebehind":     {},
 	"internal/yamledit":        {},
 
 	"bench/client":                {"gen", "gen/engine", "gen/prompt", "internal/fakellm", "internal/ollama", "persona"},

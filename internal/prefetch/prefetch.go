@@ -65,6 +65,7 @@ type Reader struct {
 
 	cached func(f *File, off, n int64) bool
 	open   func(f *File) (*os.File, error)
+	cold   bool
 
 	mu     sync.Mutex
 	cond   sync.Cond
@@ -92,6 +93,10 @@ func Start(spans []Span, o Options) *Reader {
 	r.start()
 	return r
 }
+
+// Cold reports whether most of what is to be read is not in the page cache. It
+// looks at a few places only.
+func (r *Reader) Cold() bool { return r.cold }
 
 func newReader(spans []Span, o Options) *Reader {
 	r := &Reader{byFile: map[*File][]int{}, direct: map[*File]*direct{}, cached: cached, open: openDirect}
@@ -128,6 +133,7 @@ func (r *Reader) start() {
 	if len(r.blocks) == 0 {
 		return
 	}
+	r.cold = r.looksCold()
 	for f := range r.byFile {
 		f.reader.Store(r)
 	}
@@ -155,6 +161,18 @@ func (r *Reader) Stop() {
 		_ = unix.Munmap(r.arena) // it is ours, and whole
 		r.arena, r.free = nil, nil
 	}
+}
+
+// looksCold looks at the begin of some blocks, as far apart as can be.
+func (r *Reader) looksCold() bool {
+	const places, bytes = 64, 64 << 10
+	n, cold := min(places, len(r.blocks)), 0
+	for i := range n {
+		if b := &r.blocks[i*len(r.blocks)/n]; !r.cached(b.file, b.off, min(b.n, bytes)) {
+			cold++
+		}
+	}
+	return 2*cold > n
 }
 
 // fetch looks at block after block and reads those that are not cached.

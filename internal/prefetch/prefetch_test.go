@@ -109,6 +109,30 @@ func TestInOrder(t *testing.T) {
 	fs.check(t, 0, 0, sizeA)
 }
 
+// TestCold: most of what is announced must be out of the page cache, and what is not announced does not count.
+func TestCold(t *testing.T) {
+	fs := newFiles(t, 30*blockSize, 20*blockSize)
+	a, b := fs.open[0], fs.open[1]
+	for _, c := range []struct {
+		spans []Span
+		want  bool
+	}{
+		{[]Span{{a, 0, 30 * blockSize}}, true},
+		{[]Span{{b, 0, 20 * blockSize}}, false},
+		{[]Span{{a, 0, 30 * blockSize}, {b, 0, 20 * blockSize}}, true},
+		{[]Span{{b, 0, 20 * blockSize}, {a, 5, 10 * blockSize}}, false},
+		{nil, false},
+	} {
+		r := newReader(c.spans, Options{Workers: 1, Budget: 64 << 20})
+		r.cached = func(f *File, off, n int64) bool { return f == b }
+		r.start()
+		r.Stop()
+		if r.Cold() != c.want {
+			t.Errorf("%d spans: got cold %v, want %v", len(c.spans), r.Cold(), c.want)
+		}
+	}
+}
+
 // TestAnyOrder reads ranges that nobody announced, twice, backwards, past blocks that nobody wants, with little memory.
 func TestAnyOrder(t *testing.T) {
 	fs := newFiles(t, sizeA, sizeB)
