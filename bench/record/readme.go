@@ -81,8 +81,8 @@ func readmeTables(path string, records []record) string {
 	return b.String()
 }
 
-// mostCompared are the rows of the shape with most figures of the reference, of several the last one, without those that
-// leave the disk out.
+// mostCompared are the rows of the shape with most figures of the reference, of several one that was measured more than
+// once, then the last one, without those that leave the disk out.
 func mostCompared(rows []row) []row {
 	shapes, most := map[string][]row{}, 0
 	var best []row
@@ -90,8 +90,12 @@ func mostCompared(rows []row) []row {
 		if x.theirs != "–" && !strings.HasSuffix(x.name, "in memory") {
 			shapes[x.shape] = append(shapes[x.shape], x)
 		}
-		if n := len(shapes[x.shape]); n > 0 && n >= most {
-			best, most = shapes[x.shape], n
+		figures := 2 * len(shapes[x.shape])
+		if figures > 0 && shapes[x.shape][0].repeated {
+			figures++
+		}
+		if figures > 0 && figures >= most {
+			best, most = shapes[x.shape], figures
 		}
 	}
 	return best

@@ -96,6 +96,27 @@ func TestPage(t *testing.T) {
 	}
 }
 
+func TestMostCompared(t *testing.T) {
+	one := func(shape, theirs string, repeated bool) row { return row{shape: shape, name: "f16", theirs: theirs, repeated: repeated} }
+	for _, c := range []struct {
+		rows []row
+		want string
+	}{
+		{[]row{one("0.6b", "1", true), one("4b", "1", true), one("8b", "1", false)}, "4b"},
+		{[]row{one("0.6b", "1", true), one("4b", "1", false), one("4b", "2", false), one("8b", "–", true)}, "4b"},
+		{[]row{one("0.6b", "1", false), one("8b", "1", false)}, "8b"},
+		{[]row{one("0.6b", "–", true)}, ""},
+	} {
+		got := ""
+		if best := mostCompared(c.rows); len(best) > 0 {
+			got = best[0].shape
+		}
+		if got != c.want {
+			t.Errorf("%v: got %q, want %q", c.rows, got, c.want)
+		}
+	}
+}
+
 func TestReadmeWithoutMarks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "README.md")
 	if err := os.WriteFile(path, []byte("text\n"), 0o644); err != nil {

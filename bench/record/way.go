@@ -103,6 +103,7 @@ type row struct {
 	timesCopy, faster    string
 	memory, theirMemory  string
 	size                 int64
+	repeated             bool // ours is of several runs
 }
 
 func (r record) rows() []row {
@@ -113,7 +114,7 @@ func (r record) rows() []row {
 			if !ok {
 				continue
 			}
-			one := row{shape: shape, name: p.name, ours: spread(wall, 2), memory: gigabytes(rss),
+			one := row{shape: shape, name: p.name, repeated: wall.Min < wall.Max, ours: spread(wall, 2), memory: gigabytes(rss),
 				theirs: "–", copied: "–", timesCopy: "–", faster: "–", theirMemory: "–"}
 			if theirs, memory, ok := r.sum(shape, ways[p.theirs]); ok {
 				one.theirs, one.theirMemory, one.faster = spread(theirs, 1), gigabytes(memory), fmt.Sprintf("%.1f×", theirs.Median/wall.Median)
