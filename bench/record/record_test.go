@@ -97,7 +97,9 @@ func TestPage(t *testing.T) {
 }
 
 func TestMostCompared(t *testing.T) {
-	one := func(shape, theirs string, repeated bool) row { return row{shape: shape, name: "f16", theirs: theirs, repeated: repeated} }
+	one := func(shape, theirs string, repeated bool) row {
+		return row{shape: shape, name: "f16", theirs: theirs, repeated: repeated}
+	}
 	for _, c := range []struct {
 		rows []row
 		want string
