@@ -184,18 +184,25 @@ func (m models) inMemory() bool {
 }
 
 // coldGroup reads the folder from the disk: as fast as that can be read, by a program that uses the page cache and by one
-// that does not, then by the commands. Output in memory leaves the disk to the reading.
+// that does not, and beside writing as many bytes as an output has, then by the commands. Output in memory leaves the disk to the reading.
 func (m models) coldGroup() group {
-	q4, persona, f16 := m.path("cold-q4_0.gguf"), m.path("cold-persona.gguf"), m.path("cold-f16.gguf")
+	q4, persona, f16, zeros := m.path("cold-q4_0.gguf"), m.path("cold-persona.gguf"), m.path("cold-f16.gguf"), m.path("zeros")
 	direct := `for f in "$1"/*; do dd if="$f" of=/dev/null bs=4M iflag=direct status=none; done`
+	beside := func(task, name string, share float64) step {
+		size, _ := sizeOf(m.model) // an error comes again when the folder is read
+		write := fmt.Sprintf("; dd if=/dev/zero of=\"$2\" bs=4M count=%.0f oflag=direct status=none; wait", float64(size)*share/(4<<20))
+		return step{task, figure.Copy, name, []string{"sh", "-c", "(" + direct + ") & :" + write, "sh", m.model, zeros}, m.model, zeros}
+	}
 	g := group{
 		steps: []step{
 			{"read of the folder", figure.Copy, "cat FOLDER/* > /dev/null", []string{"sh", "-c", `cat "$1"/* > /dev/null`, "sh", m.model}, m.model, ""},
 			{"direct read of the folder", figure.Copy, "dd iflag=direct of FOLDER/*", []string{"sh", "-c", direct, "sh", m.model}, m.model, ""},
+			beside("direct read of the folder beside writing a quarter", "the same, beside dd oflag=direct of 4.5/16 as much", 4.5/16),
+			beside("direct read of the folder beside writing as much", "the same, beside dd oflag=direct of as much", 1),
 			m.copy("cp of the folder", m.model),
 			m.ours("convert f16", "convert f16", m.model, f16, "convert", m.model, "--outtype", "f16", "--outfile", f16),
 		},
-		remove: []string{q4, persona, f16},
+		remove: []string{q4, persona, f16, zeros},
 	}
 	m.addToQ4(&g, q4, persona)
 	return g
