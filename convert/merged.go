@@ -178,15 +178,29 @@ func (s *f16Source) Paths() []string {
 // Close leaves the files to the plan.
 func (s *f16Source) Close() error { return nil }
 
-// ReadAhead announces what the tensors are made of.
-func (s *f16Source) ReadAhead(names []string, workers int, budget int64) (cold bool, stop func()) {
-	tensors := make([]*tensor, 0, len(names))
-	for _, name := range names {
-		if t := s.byName[name]; t != nil {
-			tensors = append(tensors, t)
+// ReadAhead announces the rows that the ranges are made of.
+func (s *f16Source) ReadAhead(ranges []gguf.Range, workers int, budget int64) (cold bool, stop func()) {
+	return safetensors.ReadAhead(s.parts(ranges), workers, budget)
+}
+
+// parts gives what the ranges are read from, in their order.
+func (s *f16Source) parts(ranges []gguf.Range) (list []safetensors.Part) {
+	for _, r := range ranges {
+		t := s.byName[r.Name]
+		if t == nil {
+			continue
+		}
+		begin := int64(0) // of the segment, in output bytes
+		for _, seg := range t.segs {
+			size := piece{t: t, seg: seg, rows: seg.rows}.outBytes()
+			if from, to := max(r.Begin, begin), min(r.End, begin+size); from < to {
+				first, end := rowsHolding(t, seg, from-begin, to-begin)
+				list = append(list, safetensors.Part{Tensor: seg.src, Begin: (seg.first + first) * seg.rowBytes(), End: (seg.first + end) * seg.rowBytes()})
+			}
+			begin += size
 		}
 	}
-	return safetensors.ReadAhead(parts(tensors), workers, budget)
+	return list
 }
 
 // ReadTensorAt encodes the rows that hold the wanted bytes.
@@ -242,18 +256,22 @@ func (s *f16Source) EncodeRowsAt(dst []byte, typ gguf.Type, name string, off, si
 // readSegment encodes a part of one segment. Rows that a permutation keeps together are
 // encoded together.
 func (s *f16Source) readSegment(t *tensor, seg segment, p []byte, off int64) error {
-	row := piece{t: t, seg: seg, rows: 1}.outBytes()
-	group := t.group
-	if len(seg.src.Shape) == 1 {
-		group = 1 // one row, whose elements are permuted
-	}
-	unit := row * group
-	first, end := off/unit*group, min((off+int64(len(p))+unit-1)/unit*group, seg.rows)
+	first, end := rowsHolding(t, seg, off, off+int64(len(p)))
 	enc, err := s.w.encode(piece{t: t, seg: seg, first: first, rows: end - first})
 	if err != nil {
 		return err
 	}
-	copy(p, enc[off-first*row:])
+	copy(p, enc[off-piece{t: t, seg: seg, rows: first}.outBytes():])
 	s.w.bufs.Put(enc)
 	return nil
+}
+
+// rowsHolding gives the rows of a segment that hold its output bytes from off to end, and those that a permutation keeps with them.
+func rowsHolding(t *tensor, seg segment, off, end int64) (first, last int64) {
+	group := t.group
+	if len(seg.src.Shape) == 1 {
+		group = 1 // one row, whose elements are permuted
+	}
+	unit := piece{t: t, seg: seg, rows: group}.outBytes()
+	return off / unit * group, min((end+unit-1)/unit*group, seg.rows)
 }

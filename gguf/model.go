@@ -131,26 +131,32 @@ func (m *Model) Bytes() int64 {
 	return n
 }
 
-// ReadAhead announces that the tensors will be read in this order, by workers
+// Range is a part of a tensor: its bytes from Begin to End.
+type Range struct {
+	Name       string
+	Begin, End int64
+}
+
+// ReadAhead announces that the ranges will be read in this order, by workers
 // goroutines at least: what is not in the page cache is then read ahead, budget bytes
 // at most, until stop is called. No read of the files may be going on at that time.
-// cold tells that most of the tensors' bytes are not in the page cache.
-func (m *Model) ReadAhead(names []string, workers int, budget int64) (cold bool, stop func()) {
-	r := prefetch.Start(m.spans(names), prefetch.Options{Workers: workers, Budget: budget})
+// cold tells that most of these bytes are not in the page cache.
+func (m *Model) ReadAhead(ranges []Range, workers int, budget int64) (cold bool, stop func()) {
+	r := prefetch.Start(m.spans(ranges), prefetch.Options{Workers: workers, Budget: budget})
 	return r.Cold(), r.Stop
 }
 
-// spans are the places of tensors in their files.
-func (m *Model) spans(names []string) (list []prefetch.Span) {
-	for _, name := range names {
-		i, ok := m.shard[name]
+// spans are the places of ranges in their files.
+func (m *Model) spans(ranges []Range) (list []prefetch.Span) {
+	for _, r := range ranges {
+		i, ok := m.shard[r.Name]
 		if !ok {
 			continue
 		}
 		f := m.Files[i]
-		t, _ := f.Tensor(name)
+		t, _ := f.Tensor(r.Name)
 		begin := f.DataOffset + int64(t.Offset)
-		list = append(list, prefetch.Span{File: f.file, Begin: begin, End: begin + t.Bytes()})
+		list = append(list, prefetch.Span{File: f.file, Begin: begin + max(r.Begin, 0), End: begin + min(r.End, t.Bytes())})
 	}
 	return list
 }

@@ -82,11 +82,12 @@ func TestOpenModelSplit(t *testing.T) {
 		t.Error("tensor none: got one")
 	}
 	begin := func(i int) int64 { return m.Files[i].DataOffset }
-	want := []prefetch.Span{{File: m.Files[2].file, Begin: begin(2), End: begin(2) + 20}, {File: m.Files[0].file, Begin: begin(0) + 32, End: begin(0) + 52}}
-	if got := m.spans([]string{"c", "none", "a"}); !slices.Equal(got, want) {
+	want := []prefetch.Span{{File: m.Files[2].file, Begin: begin(2) + 3, End: begin(2) + 20}, {File: m.Files[0].file, Begin: begin(0) + 32, End: begin(0) + 51}}
+	ranges := []Range{{"c", 3, 99}, {"none", 0, 20}, {"a", 0, 19}}
+	if got := m.spans(ranges); !slices.Equal(got, want) {
 		t.Errorf("to be read ahead: got %v, want %v", got, want)
 	}
-	_, stop := m.ReadAhead([]string{"c", "none", "a"}, 2, 64<<20)
+	_, stop := m.ReadAhead(ranges, 2, 64<<20)
 	defer stop()
 	for _, name := range []string{"c", "a", "zz"} {
 		ti, _ := m.Tensor(name)

@@ -5,14 +5,14 @@ import "github.com/persona-gguf/persona-gguf/gguf"
 // Source is a GGUF model to be quantized: a file, or one that is made while it is
 // read. ReadTensorAt fills p with the tensor's bytes from off on, any range, and
 // may be called from many goroutines at once. ReadAhead announces the order in which
-// tensors will be read, as that of [gguf.Model].
+// ranges will be read, as that of [gguf.Model].
 type Source interface {
 	Metadata() *gguf.Metadata
 	TensorInfos() []gguf.TensorInfo
 	Tensor(name string) (gguf.TensorInfo, bool)
 	Shard(name string) int // number of the file that holds the tensor
 	ReadTensorAt(name string, p []byte, off int64) error
-	ReadAhead(names []string, workers int, budget int64) (cold bool, stop func())
+	ReadAhead(ranges []gguf.Range, workers int, budget int64) (cold bool, stop func())
 	Paths() []string // files that are read and must not be replaced
 	Close() error
 }

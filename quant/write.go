@@ -157,7 +157,8 @@ func rowBytes(t gguf.Type, n int64) int64 { return n / t.BlockSize() * t.TypeSiz
 func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *int64) error {
 	ahead, budget := pipe.Split(cmp.Or(p.o.Budget, DefaultBudget))
 	o := pipe.Options{Workers: cmp.Or(p.o.Threads, runtime.GOMAXPROCS(0)), Budget: budget}
-	cold, stop := p.src.ReadAhead(f.sources(), o.Workers, ahead)
+	pieces := interleave(cut(f.tensors))
+	cold, stop := p.src.ReadAhead(ranges(pieces), o.Workers, ahead)
 	defer stop()
 	if err := w.Stream(f.Size, cold); err != nil {
 		if errors.Is(err, syscall.ENOSPC) {
@@ -169,7 +170,6 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 	if err != nil {
 		return err
 	}
-	pieces := cut(f.tensors)
 	var buffers pipe.Buffers
 	cost := func(i int) int64 { return pieces[i].size + pieces[i].outSize }
 	work := func(_ context.Context, i int) (struct{}, error) {
@@ -193,13 +193,54 @@ func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *i
 	return out.Finish()
 }
 
-// sources names the tensors that the file is made from, in its order.
-func (f *PlannedFile) sources() []string {
-	names := make([]string, len(f.tensors))
-	for i, t := range f.tensors {
-		names[i] = t.SourceName
+// runOfPieces are worked on one after the other before those of other encoders: enough for a disk that has to seek.
+const runOfPieces = 16
+
+// interleave puts runs of pieces whose encoders compute long evenly between the others. In the order of the file an embedding
+// in q6_K leaves the disk idle while it is computed, and then a whole model of q4_0 waits for the disk.
+func interleave(pieces []piece) []piece {
+	var slow, quick []piece
+	for _, c := range pieces {
+		if c.searches() {
+			slow = append(slow, c)
+		} else {
+			quick = append(quick, c)
+		}
 	}
-	return names
+	order := make([]piece, 0, len(pieces))
+	for i, j := 0, 0; len(order) < len(pieces); {
+		if j == len(quick) || i < len(slow) && i*len(quick) <= j*len(slow) {
+			n := min(runOfPieces, len(slow)-i)
+			order, i = append(order, slow[i:i+n]...), i+n
+		} else {
+			n := min(runOfPieces, len(quick)-j)
+			order, j = append(order, quick[j:j+n]...), j+n
+		}
+	}
+	return order
+}
+
+// searches tells that the encoder of the piece tries many scales, which takes longer than a fast disk to read.
+func (c *piece) searches() bool {
+	if c.tensor.Type == c.tensor.SourceType {
+		return false
+	}
+	switch c.tensor.Type {
+	case gguf.F32, gguf.F16, gguf.BF16, gguf.Q8_0:
+		return false
+	case gguf.Q4_0, gguf.Q4_1, gguf.Q5_0, gguf.Q5_1:
+		return c.importance != nil
+	}
+	return true
+}
+
+// ranges are what the pieces are made of.
+func ranges(pieces []piece) []gguf.Range {
+	list := make([]gguf.Range, len(pieces))
+	for i, c := range pieces {
+		list[i] = gguf.Range{Name: c.tensor.SourceName, Begin: c.off, End: c.off + c.size}
+	}
+	return list
 }
 
 // encode reads one piece and gives its bytes in the output. Input and output

@@ -105,7 +105,7 @@ func newReader(spans []Span, o Options) *Reader {
 	if r.ahead < 2 {
 		return r
 	}
-	for _, s := range spans {
+	for _, s := range joined(spans) {
 		for off := s.Begin; off < s.End; off += blockSize {
 			n := min(blockSize, s.End-off)
 			r.byFile[s.File] = append(r.byFile[s.File], len(r.blocks))
@@ -127,6 +127,18 @@ func newReader(spans []Span, o Options) *Reader {
 		r.byFile[f] = apart
 	}
 	return r
+}
+
+// joined makes one span of those that follow each other in a file.
+func joined(spans []Span) (list []Span) {
+	for _, s := range spans {
+		if n := len(list); n > 0 && list[n-1].File == s.File && list[n-1].End == s.Begin {
+			list[n-1].End = s.End
+		} else {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 func (r *Reader) start() {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,6 +108,15 @@ func TestInOrder(t *testing.T) {
 		t.Errorf("got %d bytes read ahead, %d blocks left, want all %d bytes used", r.bytes, len(r.held), total)
 	}
 	fs.check(t, 0, 0, sizeA)
+}
+
+// TestJoined: spans that follow each other become one, so that blocks are as large as can be.
+func TestJoined(t *testing.T) {
+	a, b := new(File), new(File)
+	got := joined([]Span{{a, 0, 5}, {a, 5, 9}, {b, 9, 10}, {a, 9, 12}, {a, 13, 14}, {a, 14, 15}, {a, 3, 4}})
+	if want := []Span{{a, 0, 9}, {b, 9, 10}, {a, 9, 12}, {a, 13, 15}, {a, 3, 4}}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }
 
 // TestCold: most of what is announced must be out of the page cache, and what is not announced does not count.
