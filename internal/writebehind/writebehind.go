@@ -9,6 +9,7 @@
 package writebehind
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -227,6 +228,10 @@ func (w *Writer) writeSpan(f *os.File, b *block, s span) error {
 		return nil
 	}
 	_, err := f.WriteAt(b.data[s.begin:s.end], b.index*blockSize+int64(s.begin))
+	var e *os.PathError
+	if errors.As(err, &e) {
+		return e.Err // the name in it is one that nobody knows
+	}
 	return err
 }
 
