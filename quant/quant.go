@@ -46,7 +46,7 @@ type Options struct {
 	PruneLayers        []int            // blocks to leave out; those behind move up
 
 	Threads  int                     // goroutines that encode; 0 means GOMAXPROCS
-	Budget   int64                   // bytes of data in memory; 0 means DefaultBudget
+	Budget   int64                   // bytes of data in memory; 0 means 512 MiB
 	Progress func(done, total int64) // told after every piece, in bytes of the input, from one goroutine at a time
 	Warn     func(msg string)        // told what is odd but no error
 }
@@ -58,9 +58,6 @@ var (
 	ErrImatrix   = errors.New("needs an importance matrix")      // Options.Imatrix
 	ErrNoSpace   = errors.New("not enough free disk space")
 )
-
-// DefaultBudget is what Options.Budget 0 means.
-const DefaultBudget = 256 << 20
 
 // PlannedTensor is one tensor of the output.
 type PlannedTensor struct {

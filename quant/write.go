@@ -96,7 +96,7 @@ func (p *Plan) write(ctx context.Context) (err error) {
 
 // writeFile writes one file through w, every piece by the goroutine that encoded it; done counts the bytes read so far.
 func (p *Plan) writeFile(ctx context.Context, w outFile, f *PlannedFile, done *int64) error {
-	ahead, budget := pipe.Split(cmp.Or(p.o.Budget, DefaultBudget))
+	ahead, budget := pipe.Split(p.o.Budget)
 	o := pipe.Options{Workers: cmp.Or(p.o.Threads, runtime.GOMAXPROCS(0)), Budget: budget}
 	pieces := interleave(cut(f.tensors))
 	cold, stop := p.src.ReadAhead(ranges(pieces), o.Workers, ahead)

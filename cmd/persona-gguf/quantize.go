@@ -55,7 +55,7 @@ func (a *app) quantize() *cobra.Command {
 	f.BoolVar(&q.keepSplit, "keep-split", false, "write as many files as the input has")
 	f.StringArrayVar(&q.overrides, "override-kv", nil, "KEY=TYPE:VALUE: set a metadata key; TYPE is int, float, bool or str (repeatable)")
 	f.BoolVar(&q.dryRun, "dry-run", false, "print the plan (tensors, types, sizes) and write nothing")
-	f.IntVar(&q.maxBufferMiB, "max-buffer-size", 0, "MiB of data held in memory at most (default: 64)")
+	f.IntVar(&q.maxBufferMiB, "max-buffer-size", 0, "MiB of weights in work at most, beside 48 that wait for the disk (default: 512)")
 	f.IntVarP(&q.threads, "threads", "t", 0, "encoders at work, the same as THREADS (default: one per CPU)")
 	return cmd
 }
