@@ -221,7 +221,23 @@ def load_model(config, cuda):
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
-    return AutoModelForCausalLM.from_pretrained(config["base"], **options)
+    model = AutoModelForCausalLM.from_pretrained(config["base"], **options)
+    if config["four_bit"]:
+        keep_weights(model)
+    return model
+
+
+def keep_weights(model):
+    """Has evaluations leave the NF4 weights as they are.
+
+    On a CPU with AVX-512 and bfloat16 bitsandbytes packs them anew for a product without a gradient, and rounds
+    their scales to bfloat16. Not all of that comes back: training would go on with another base.
+    """
+    import bitsandbytes as bnb
+
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def quantization(model):
