@@ -63,8 +63,12 @@ func removeAll(paths []string) error {
 	return err
 }
 
-// restAfterSync is for the disk, which is told after the sync what was deleted and takes its time to free it.
-const restAfterSync = 2 * time.Second
+// rest is for the disk, which is told after the sync what was deleted, and where it has a cache of its own goes on writing
+// what the step before wrote: a second, and one for each GB that a step reads.
+func (s step) rest() time.Duration {
+	size, _ := sizeOf(s.input) // an error comes again when it is read
+	return time.Duration(1+size>>30) * time.Second
+}
 
 // run measures one process.
 func (s step) run(ctx context.Context, cold bool) (figure.Cost, error) {
@@ -74,7 +78,7 @@ func (s step) run(ctx context.Context, cold bool) (figure.Cost, error) {
 		}
 	}
 	unix.Sync() // the writing of files before is not this step's
-	time.Sleep(restAfterSync)
+	time.Sleep(s.rest())
 	if err := cache(s.input, !cold); err != nil {
 		return figure.Cost{}, err
 	}
