@@ -8,7 +8,7 @@ import (
 )
 
 // TestPartsOfRanges announces a file in ranges of odd lengths, over shards, experts and permuted heads: what is announced
-// is what the tensors are made of, all of it, and in one piece where the ranges follow each other.
+// is what the tensors are made of, all of it.
 func TestPartsOfRanges(t *testing.T) {
 	for _, model := range []string{"llama-bpe", "qwen3moe", "qwen3-untied"} {
 		p := newPlan(t, tinyModel(t, model), Options{OutType: "f16"})

@@ -1,11 +1,12 @@
 package prefetch
 
 import (
-	"fmt"
 	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/persona-gguf/persona-gguf/internal/directio"
 )
 
 // File is an open file that a [Reader] may read ahead of.
@@ -35,6 +36,4 @@ func cached(f *File, off, n int64) bool {
 }
 
 // openDirect opens the file again for reads that leave the page cache out.
-func openDirect(f *File) (*os.File, error) {
-	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDONLY|unix.O_DIRECT, 0)
-}
+func openDirect(f *File) (*os.File, error) { return directio.Open(f.File, os.O_RDONLY) }

@@ -15,12 +15,12 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/persona-gguf/persona-gguf/internal/directio"
 )
 
 const (
 	blockSize = 2 << 20 // bytes of a block
-	align     = 4096    // of offsets, lengths and memory with O_DIRECT: no disk wants more
+	align     = directio.Align
 	slotSize  = blockSize + 2*align
 	atOnce    = 8 // reads
 )
@@ -169,10 +169,8 @@ func (r *Reader) Stop() {
 			d.file.Close()
 		}
 	}
-	if r.arena != nil {
-		_ = unix.Munmap(r.arena) // it is ours, and whole
-		r.arena, r.free = nil, nil
-	}
+	directio.Free(r.arena)
+	r.arena, r.free = nil, nil
 }
 
 // looksCold looks at the begin of some blocks, as far apart as can be.
@@ -225,7 +223,7 @@ func (r *Reader) fetch() {
 // hasSlot reports whether a slot is free. The memory is asked for with the first; none means that nothing is read ahead.
 func (r *Reader) hasSlot() bool {
 	if r.arena == nil {
-		arena, err := unix.Mmap(-1, 0, r.ahead*slotSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+		arena, free, err := directio.Slots(r.ahead, slotSize)
 		if err != nil {
 			for i := r.next; i < len(r.blocks); i++ {
 				r.blocks[i].state = plain
@@ -234,10 +232,7 @@ func (r *Reader) hasSlot() bool {
 			r.cond.Broadcast()
 			return false
 		}
-		r.arena = arena
-		for i := range r.ahead {
-			r.free = append(r.free, arena[i*slotSize:(i+1)*slotSize:(i+1)*slotSize])
-		}
+		r.arena, r.free = arena, free
 	}
 	return len(r.free) > 0
 }

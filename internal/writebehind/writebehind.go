@@ -16,12 +16,14 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/persona-gguf/persona-gguf/internal/directio"
 )
 
 const (
 	blockSize = 2 << 20 // bytes that go to the disk at once
 	blockRoom = 24      // blocks in memory, those on their way to the disk among them
-	align     = 4096    // of offsets, lengths and memory with O_DIRECT: no disk wants more
+	align     = directio.Align
 )
 
 // Memory is what a Writer holds until all of its file is written, in bytes.
@@ -71,18 +73,15 @@ func New(f *os.File, size int64) (*Writer, error) {
 
 // newWriter writes with room for so many blocks.
 func newWriter(f, direct *os.File, size int64, room int) (*Writer, error) {
-	arena, err := unix.Mmap(-1, 0, room*blockSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	arena, free, err := directio.Slots(room, blockSize)
 	if err != nil {
 		direct.Close()
-		return nil, fmt.Errorf("%d bytes of memory: %w", room*blockSize, err)
+		return nil, err
 	}
-	w := &Writer{plain: f, direct: direct, size: size, blocks: map[int64]*block{}, arena: arena}
+	w := &Writer{plain: f, direct: direct, size: size, blocks: map[int64]*block{}, arena: arena, free: free}
 	w.cond.L = &w.mu
 	w.left = int((size + blockSize - 1) / blockSize)
 	w.settled = make([]bool, w.left)
-	for i := range room {
-		w.free = append(w.free, arena[i*blockSize:(i+1)*blockSize:(i+1)*blockSize])
-	}
 	if err := f.Truncate(size); err != nil { // a direct write that makes the file longer waits for every other
 		w.Close()
 		return nil, err
@@ -99,7 +98,7 @@ func openDirect(f *os.File) (*os.File, error) {
 	if a := max(st.Dio_mem_align, st.Dio_offset_align); a == 0 || a > align {
 		return nil, fmt.Errorf("direct writes: got an alignment of %d bytes, want 1 to %d: %w", a, align, unix.ENOTSUP)
 	}
-	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_WRONLY|unix.O_DIRECT, 0)
+	return directio.Open(f, os.O_WRONLY)
 }
 
 // WriteAt takes p for the file at off. The error may be that of an earlier call's bytes.
@@ -270,8 +269,6 @@ func (w *Writer) Close() error {
 
 // release gives the memory back.
 func (w *Writer) release() {
-	if w.arena != nil {
-		_ = unix.Munmap(w.arena) // it is ours, and whole
-		w.arena, w.free = nil, nil
-	}
+	directio.Free(w.arena)
+	w.arena, w.free = nil, nil
 }
